@@ -222,7 +222,9 @@ type Cluster struct {
 // Database holds any number of clusters.
 type Database interface {
 	Clusters(ctx context.Context) ([]Cluster, error)
-	CreateCluster(ctx context.Context, name string) error // ErrExists
+	// CreateCluster makes an empty cluster, or returns ErrExists. Its head is revision 1 and its first change 2, so
+	// that even an empty list has a revision that can be asked for again.
+	CreateCluster(ctx context.Context, name string) error
 	// OpenCluster returns a handle on a cluster's part: ErrNotFound when there is none of that name.
 	OpenCluster(ctx context.Context, name string) (Store, error)
 	// DropCluster removes a cluster and all that is in it.
