@@ -1,0 +1,116 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Missing ends a test that cannot run for want of something: with a failure in CI, where nothing may be wanting, and
+// with a skip elsewhere.
+func Missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if ci := os.Getenv("CI"); ci != "" && ci != "false" && ci != "0" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// Rowlock returns the path of the binary to judge.
+func Rowlock(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv("ROWLOCK_BINARY"); path != "" {
+		path, err := filepath.Abs(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	top := filepath.Dir(moduleDir(t))
+	exclusively(t, "rowlock", func(string) {
+		command(t, top, "make", "build")
+	})
+	return filepath.Join(top, "bin", "rowlock")
+}
+
+// Kubectl returns the path of the stock kubectl, of the version that go.mod names.
+func Kubectl(t testing.TB) string {
+	return tool(t, "k8s.io/kubernetes/cmd/kubectl", "kubectl")
+}
+
+// tool builds a main package that go.mod lists as a tool and returns the path of the binary, called name.
+func tool(t testing.TB, pkg, name string) string {
+	t.Helper()
+	top := moduleDir(t)
+	version := command(t, top, "go", "list", "-f", "{{.Module.Version}}", pkg)
+	var path string
+	exclusively(t, name, func(cache string) {
+		dir := filepath.Join(cache, version+"-"+runtime.Version())
+		path = filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		fresh := path + ".new" // a build that is interrupted must not look like a binary
+		command(t, top, "go", "build", "-o", fresh, "-ldflags", versionFlags(version), pkg)
+		if err := os.Rename(fresh, path); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return path
+}
+
+// versionFlags are the linker flags that make a Kubernetes binary know its version, as upstream's release build does.
+func versionFlags(version string) string {
+	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
+	const at = "k8s.io/component-base/version."
+	return fmt.Sprintf("-X %sgitVersion=%s -X %sgitMajor=%s -X %sgitMinor=%s", at, version, at, parts[0], at, parts[1])
+}
+
+// exclusively runs f with the cache directory while no other test process runs it for the same name.
+func exclusively(t testing.TB, name string, f func(cache string)) {
+	t.Helper()
+	user, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatalf("find the cache directory: %v", err)
+	}
+	cache := filepath.Join(user, "rowlock-conformance")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(filepath.Join(cache, name+".lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close() // which lets go of the lock
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatalf("lock %s: %v", lock.Name(), err)
+	}
+	f(cache)
+}
+
+func moduleDir(t testing.TB) string {
+	t.Helper()
+	return filepath.Dir(command(t, "", "go", "env", "GOMOD"))
+}
+
+// command runs a program to its end and returns what it printed, without the space around it.
+func command(t testing.TB, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("run %s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
+	}
+	return strings.TrimSpace(string(out))
+}

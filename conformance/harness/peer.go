@@ -1,0 +1,114 @@
+package harness
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+)
+
+// adminToken is the bearer token of the peer's cluster admin.
+const adminToken = "conformance-admin"
+
+// onEtcd starts etcd and makes servers kube-apiserver on it.
+func (c *Cluster) onEtcd(t testing.TB) {
+	t.Helper()
+	binary := tool(t, "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver")
+	etcd := startEtcd(t, tool(t, "go.etcd.io/etcd/server/v3", "etcd"), c.Dir)
+	tokens := filepath.Join(c.Dir, "tokens.csv")
+	if err := os.WriteFile(tokens, []byte(adminToken+",admin,admin,system:masters\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := writeSigningKey(t, filepath.Join(c.Dir, "service-accounts.key"))
+	c.newServer = func(t testing.TB) *Server {
+		port := FreePort(t)
+		certs := filepath.Join(c.Dir, fmt.Sprintf("certs-%d", port))
+		kubeconfig := filepath.Join(c.Dir, fmt.Sprintf("kube-apiserver-%d.kubeconfig", port))
+		s := newServer(t, port, kubeconfig, kubeconfig+".log", func() *exec.Cmd {
+			return exec.Command(binary, "--etcd-servers="+etcd, "--bind-address=127.0.0.1",
+				"--secure-port="+strconv.Itoa(port), "--advertise-address=192.0.2.10", "--cert-dir="+certs,
+				"--token-auth-file="+tokens, "--authorization-mode=Node,RBAC",
+				"--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
+				"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+key,
+				"--service-account-signing-key-file="+key, "--allow-privileged=true", "--anonymous-auth=true")
+		})
+		writeTokenKubeconfig(t, kubeconfig, s.URL)
+		return s
+	}
+}
+
+// startEtcd starts an etcd on data in dir, ends it with the test, and returns its address.
+func startEtcd(t testing.TB, binary, dir string) string {
+	t.Helper()
+	local := func() string { return fmt.Sprintf("http://127.0.0.1:%d", FreePort(t)) }
+	client, peer := local(), local()
+	proc, err := launch(exec.Command(binary, "--name=a", "--data-dir="+filepath.Join(dir, "etcd"),
+		"--listen-client-urls="+client, "--advertise-client-urls="+client, "--listen-peer-urls="+peer,
+		"--initial-advertise-peer-urls="+peer, "--initial-cluster=a="+peer, "--log-level=warn"),
+		filepath.Join(dir, "etcd.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = proc.stop(syscall.SIGTERM) // etcd ends by the signal, not with a status
+	})
+	deadline := time.Now().Add(readyTimeout)
+	for {
+		resp, err := http.Get(client + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return client
+			}
+		}
+		if proc.ended() || time.Now().After(deadline) {
+			t.Fatalf("etcd did not start: %v\n%s", err, tail(filepath.Join(dir, "etcd.log"), 20))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// writeSigningKey makes the key that signs service-account tokens.
+func writeSigningKey(t testing.TB, file string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+	if err := os.WriteFile(file, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// writeTokenKubeconfig writes the admin's kubeconfig. The peer makes its certificate anew in each test, so it is not
+// checked: what is judged is Rowlock, whose kubeconfig holds its CA.
+func writeTokenKubeconfig(t testing.TB, file, url string) {
+	t.Helper()
+	config := api.NewConfig()
+	config.Clusters["peer"] = &api.Cluster{Server: url, InsecureSkipTLSVerify: true}
+	config.AuthInfos["admin"] = &api.AuthInfo{Token: adminToken}
+	config.Contexts["peer"] = &api.Context{Cluster: "peer", AuthInfo: "admin"}
+	config.CurrentContext = "peer"
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,67 @@
+package harness
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// onSQLite makes servers "rowlock up" on one data directory.
+func (c *Cluster) onSQLite(t testing.TB) {
+	t.Helper()
+	binary := Rowlock(t)
+	data := filepath.Join(c.Dir, "data")
+	c.newServer = func(t testing.TB) *Server {
+		return c.rowlock(t, binary, "up", "--data-dir", data)
+	}
+}
+
+// onPostgres makes servers "rowlock server" on one database.
+func (c *Cluster) onPostgres(t testing.TB) {
+	t.Helper()
+	binary := Rowlock(t)
+	c.Postgres = NewPostgres(t)
+	database := c.Postgres.CreateDatabase(t, Database)
+	WriteKey(t, c.KeyFile())
+	c.newServer = func(t testing.TB) *Server {
+		return c.rowlock(t, binary, "server", "--database", database, "--encryption-key-file", c.KeyFile())
+	}
+}
+
+// Database is the name of the database that the servers of a cluster on Postgres use.
+const Database = "rowlock"
+
+// KeyFile is the file with the key that seals what the servers of a cluster on Postgres share.
+func (c *Cluster) KeyFile() string { return filepath.Join(c.Dir, "encryption-key") }
+
+// WriteKey fills a key file with a new random key, in place of what was there.
+func WriteKey(t testing.TB, file string) {
+	t.Helper()
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rowlock describes a server with the arguments, on a port of its own.
+func (c *Cluster) rowlock(t testing.TB, binary string, args ...string) *Server {
+	t.Helper()
+	port := FreePort(t)
+	file := func(kind string) string { return filepath.Join(c.Dir, fmt.Sprintf("rowlock-%d.%s", port, kind)) }
+	kubeconfig := file("kubeconfig")
+	args = append(args, "--bind-address", "127.0.0.1", "--secure-port", strconv.Itoa(port), "--write-kubeconfig", kubeconfig)
+	return newServer(t, port, kubeconfig, file("log"), func() *exec.Cmd {
+		cmd := exec.Command(binary, args...)
+		cmd.Dir = c.Dir
+		cmd.Env = append(os.Environ(), "HOME="+c.Dir, "KUBECONFIG=") // nothing of the person who runs the tests is touched
+		return cmd
+	})
+}

@@ -1,0 +1,90 @@
+package harness
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// Target is a kind of API server to judge.
+type Target string
+
+// The targets.
+const (
+	SQLite        Target = "sqlite"         // rowlock up
+	OnPostgres    Target = "postgres"       // rowlock server, any number of them on one database
+	KubeAPIServer Target = "kube-apiserver" // upstream's, with etcd: what the tests themselves are judged by
+)
+
+// Targets returns what ROWLOCK_TEST_TARGET names.
+func Targets(t testing.TB) []Target {
+	t.Helper()
+	names := os.Getenv("ROWLOCK_TEST_TARGET")
+	if names == "" {
+		return []Target{SQLite, OnPostgres}
+	}
+	var targets []Target
+	for name := range strings.SplitSeq(names, ",") {
+		switch target := Target(strings.TrimSpace(name)); target {
+		case SQLite, OnPostgres, KubeAPIServer:
+			targets = append(targets, target)
+		default:
+			t.Fatalf("ROWLOCK_TEST_TARGET names %q; the targets are %s, %s, %s", name, SQLite, OnPostgres, KubeAPIServer)
+		}
+	}
+	return targets
+}
+
+// Each runs f as a subtest for each target.
+func Each(t *testing.T, f func(t *testing.T, target Target)) {
+	t.Helper()
+	for _, target := range Targets(t) {
+		t.Run(string(target), func(t *testing.T) { f(t, target) })
+	}
+}
+
+// IsRowlock tells whether the target is ours: where Rowlock promises more than Kubernetes does, or names files and flags
+// of its own.
+func (target Target) IsRowlock() bool { return target != KubeAPIServer }
+
+// HasReplicas tells whether several servers can work on the same data.
+func (target Target) HasReplicas() bool { return target != SQLite }
+
+// Cluster is the data of one Kubernetes cluster, and the way to start servers on them.
+type Cluster struct {
+	Target   Target
+	Dir      string    // holds the files of the servers; with SQLite, the database too
+	Postgres *Postgres // nil for the other targets
+
+	newServer func(t testing.TB) *Server
+	compact   func(t testing.TB)
+}
+
+// NewCluster makes an empty cluster that goes with the test.
+func (target Target) NewCluster(t testing.TB) *Cluster {
+	t.Helper()
+	c := &Cluster{Target: target, Dir: t.TempDir()}
+	switch target {
+	case SQLite:
+		c.onSQLite(t)
+	case OnPostgres:
+		c.onPostgres(t)
+	case KubeAPIServer:
+		c.onEtcd(t)
+	}
+	return c
+}
+
+// NewServer describes one more server on the cluster's data; it is not started.
+func (c *Cluster) NewServer(t testing.TB) *Server {
+	t.Helper()
+	return c.newServer(t)
+}
+
+// StartServer starts one more server on the cluster's data and waits until it is ready.
+func (c *Cluster) StartServer(t testing.TB) *Server {
+	t.Helper()
+	s := c.newServer(t)
+	s.Start(t)
+	return s
+}
