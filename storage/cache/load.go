@@ -1,0 +1,104 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rowlock-io/rowlock/storage"
+)
+
+// load builds a new world from one listing and puts it in place of the old one, whose watchers end.
+func (c *Cache) load(ctx context.Context, cause error) error {
+	// From here on Apply leaves the old world alone, so the listing is at least as new as what has been shown.
+	c.mu.Lock()
+	c.broken = true
+	c.mu.Unlock()
+	old := c.world.Load()
+	w, err := c.list(ctx, old)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken = false
+	if old == nil || old.epoch != w.epoch {
+		c.pending.clear()
+		c.seen.Store(0) // a head of the lost past says nothing
+	}
+	c.sawHead(w.revision())
+	c.world.Store(w)
+	c.past.clear()
+	if old == nil {
+		close(c.ready)
+	} else {
+		old.end(fmt.Errorf("cache loaded afresh (%v): %w", cause, storage.ErrCompacted))
+		if c.metrics != nil {
+			c.metrics.reloads.Inc()
+		}
+	}
+	c.moved.ring()
+	return c.applyPending(w)
+}
+
+// list reads everything at one revision. When that revision is compacted away under it, or the epoch changes, it
+// starts over.
+func (c *Cache) list(ctx context.Context, old *world) (*world, error) {
+	for {
+		w, err := c.listOnce(ctx, old)
+		if errors.Is(err, errReload) || errors.Is(err, storage.ErrCompacted) {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			continue
+		}
+		return w, err
+	}
+}
+
+func (c *Cache) listOnce(ctx context.Context, old *world) (*world, error) {
+	var w *world
+	var opts storage.ListOptions
+	opts.Limit = pageSize
+	for {
+		p, err := c.store.List(ctx, storage.Selector{}, opts)
+		if err != nil {
+			return nil, err
+		}
+		if w == nil {
+			w = newWorld(p.Position, c.cfg.RingBytes, int64(c.cfg.RingEntries))
+		} else if p.Epoch != w.epoch {
+			return nil, errReload
+		}
+		var r *resource
+		for i := range p.Objects {
+			o := &p.Objects[i]
+			if r == nil || r.name != o.Resource {
+				r = w.resource(o.Resource)
+			}
+			r.tree.Load(c.entry(o, r, old))
+		}
+		w.objects.Add(int64(len(p.Objects)))
+		if !p.More || len(p.Objects) == 0 {
+			break
+		}
+		opts.Revision, opts.After = p.Revision, p.Objects[len(p.Objects)-1].Key
+	}
+	for _, r := range *w.resources.Load() {
+		r.version.Store(&version{tree: r.tree.Copy(), rev: w.start})
+	}
+	return w, nil
+}
+
+// entry makes the entry of a listed object. Within an epoch a revision is one state, so what is already in memory,
+// with its aux value, is used again.
+func (c *Cache) entry(o *storage.Object, r *resource, old *world) *Entry {
+	if old != nil && old.epoch == r.world.epoch {
+		if was := old.find(o.Resource); was != nil {
+			if e := old.get(was.version.Load().tree, o.Namespace, o.Name); e != nil && e.Revision == o.Revision {
+				return e
+			}
+		}
+	}
+	return &Entry{Object: storage.Object{Key: r.key(o.Key), Revision: o.Revision, Data: o.Data}}
+}
