@@ -1,0 +1,106 @@
+package openapi
+
+import (
+	"bytes"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/munnerz/goautoneg"
+)
+
+// encoding is a media type that documents are served in.
+type encoding struct {
+	subtype  string // below application/
+	answer   string // the Content-Type of answers
+	protobuf bool
+}
+
+// The names with @ were the first ones. They are not valid media types, so answers carry the later names.
+
+func mediaV2() []encoding {
+	const answer = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	return []encoding{
+		{"json", "application/json", false},
+		{"com.github.proto-openapi.spec.v2@v1.0+protobuf", answer, true},
+		{"com.github.proto-openapi.spec.v2.v1.0+protobuf", answer, true},
+	}
+}
+
+func mediaV3() []encoding {
+	const answer = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+	return []encoding{
+		{"json", "application/json", false},
+		{"com.github.proto-openapi.spec.v3.v1.0+protobuf", answer, true},
+		{"com.github.proto-openapi.spec.v3@v1.0+protobuf", answer, true},
+	}
+}
+
+// negotiate finds the encoding the client likes best. ok is false when it likes none.
+func negotiate(r *http.Request, offered []encoding) (enc encoding, ok bool) {
+	accept := r.Header.Get("Accept")
+	if accept == "" {
+		accept = "*/*"
+	}
+	for _, clause := range goautoneg.ParseAccept(accept) {
+		for _, e := range offered {
+			if (clause.Type == "application" || clause.Type == "*") && (clause.SubType == e.subtype || clause.SubType == "*") {
+				return e, true
+			}
+		}
+	}
+	return encoding{}, false
+}
+
+// encoded answers the document in an encoding and makes it when it does not exist yet.
+func (d *document) encoded(enc encoding, building sync.Locker) (*blob, error) {
+	if enc.protobuf {
+		return d.protoBlob(building)
+	}
+	return d.jsonBlob(building)
+}
+
+// serve answers a request with the document, compressed when the client takes that, and conditional requests without
+// it.
+func (b *blob) serve(w http.ResponseWriter, r *http.Request, contentType string) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Etag", strconv.Quote(b.etag))
+	h.Add("Vary", "Accept-Encoding")
+	data := b.gz
+	if acceptsGzip(r) {
+		h.Set("Content-Encoding", "gzip")
+	} else {
+		var err error
+		if data, err = b.plain(); err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+	}
+	http.ServeContent(w, r, "", b.modified, bytes.NewReader(data))
+}
+
+// serveBytes answers a request with a small document whose headers are set.
+func serveBytes(w http.ResponseWriter, r *http.Request, data []byte) {
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// acceptsGzip reads Accept-Encoding (RFC 9110, 12.5.3): an encoding with weight 0 is refused.
+func acceptsGzip(r *http.Request) bool {
+	for _, line := range r.Header.Values("Accept-Encoding") {
+		for part := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(part, ";")
+			if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				continue
+			}
+			weight := 1.0
+			if q, found := strings.CutPrefix(strings.TrimSpace(params), "q="); found {
+				weight, _ = strconv.ParseFloat(strings.TrimSpace(q), 64)
+			}
+			return weight > 0
+		}
+	}
+	return false
+}
