@@ -1,0 +1,71 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	apistorage "k8s.io/apiserver/pkg/storage"
+
+	"github.com/rowlock-io/rowlock/schema/object"
+	"github.com/rowlock-io/rowlock/storage"
+)
+
+// Create implements storage.Interface. A ttl must be the one that the resource is configured with.
+func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
+	k, err := s.Key(key)
+	if err != nil {
+		return err
+	}
+	if rv, err := versioner.ObjectResourceVersion(obj); err == nil && rv != 0 {
+		return apistorage.ErrResourceVersionSetOnCreate
+	}
+	if err := s.checkTTL(ttl); err != nil {
+		return err
+	}
+	plain, err := s.codec.Encode(obj)
+	if err != nil {
+		return err
+	}
+	v, rev, err := s.write(ctx, storage.Op{Key: k, Verb: storage.Create}, plain)
+	switch {
+	case errors.Is(err, storage.ErrExists):
+		return apistorage.NewKeyExistsError(key, 0)
+	case err != nil:
+		return s.fail(opName("create", k), err)
+	case out == nil:
+		return nil
+	}
+	return s.show(v, rev, out)
+}
+
+// checkTTL refuses a time to live that nothing would enforce. Expiry is a matter of the resource, not of the single
+// write: it is derived from when an object last changed (Sweeper), so it survives this process and costs no writes.
+func (s *Store) checkTTL(ttl uint64) error {
+	if want := s.codec.Config().TTL; ttl != 0 && ttl != uint64(want/time.Second) {
+		return fmt.Errorf("ttl of %d s asked for %s, which is configured with %s", ttl, s.codec.Resource(), want)
+	}
+	return nil
+}
+
+// write commits the new state of an object and returns it.
+func (s *Store) write(ctx context.Context, op storage.Op, plain []byte) (*object.View, storage.Revision, error) {
+	data, err := s.codec.Seal(ctx, op.Key, plain)
+	if err != nil {
+		return nil, 0, err
+	}
+	op.Data = data
+	op.Relaxed = s.codec.Config().Relaxed
+	v := s.codec.Written(op.Key, plain)
+	res, err := s.Committer.Commit(ctx, op, v)
+	if err == nil {
+		err = res.Err
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	v.Committed(res.Revision)
+	return v, res.Revision, nil
+}

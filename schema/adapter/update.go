@@ -1,0 +1,112 @@
+package adapter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime"
+	apistorage "k8s.io/apiserver/pkg/storage"
+
+	"github.com/rowlock-io/rowlock/storage"
+)
+
+// GuaranteedUpdate implements storage.Interface. The suggestion is ignored: the cache's own state is a better one.
+func (s *Store) GuaranteedUpdate(
+	ctx context.Context, key string, out runtime.Object, ignoreNotFound bool,
+	preconditions *apistorage.Preconditions, tryUpdate apistorage.UpdateFunc, _ runtime.Object,
+) error {
+	k, err := s.Key(key)
+	if err != nil {
+		return err
+	}
+	if _, err := conversion.EnforcePtr(out); err != nil {
+		return fmt.Errorf("unable to convert output object to pointer: %w", err)
+	}
+	st, err := s.begin(ctx, k)
+	for {
+		if err != nil {
+			return err
+		}
+		if st.view == nil && !ignoreNotFound {
+			return s.keyNotFound(key, 0)
+		}
+		plain, refusal := s.tryUpdate(key, st, preconditions, tryUpdate)
+		if refusal != nil {
+			if st, err = s.again(ctx, k, st, refusal); err != nil {
+				return err
+			}
+			continue
+		}
+		same, err := s.unchanged(st, plain)
+		if err != nil {
+			return s.fail(opName("read", k), err)
+		}
+		if same {
+			// Nobody is told that nothing changed on the strength of an old state.
+			if st.current {
+				return s.show(st.view, st.rev, out)
+			}
+			now, err := s.refresh(ctx, k)
+			if err != nil {
+				return err
+			}
+			if now.view != nil && now.rev == st.rev {
+				return s.show(st.view, st.rev, out)
+			}
+			st = now
+			continue
+		}
+		op := storage.Op{Key: k, Verb: storage.Update, Expect: st.rev}
+		if st.view == nil {
+			op.Verb = storage.Create
+		}
+		v, rev, err := s.write(ctx, op, plain)
+		switch {
+		case err == nil:
+			return s.show(v, rev, out)
+		case errors.Is(err, storage.ErrConflict), errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrExists):
+		default:
+			return s.fail(opName("update", k), err)
+		}
+		st, err = s.refresh(ctx, k)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// tryUpdate asks the caller for the object's next state and returns its JSON.
+func (s *Store) tryUpdate(key string, st state, preconditions *apistorage.Preconditions, update apistorage.UpdateFunc) ([]byte, error) {
+	obj := s.zero()
+	if st.view != nil {
+		var err error
+		if obj, err = st.view.Mutable(); err != nil {
+			return nil, s.fail("read "+key, err)
+		}
+	}
+	if err := preconditions.Check(key, obj); err != nil {
+		return nil, err
+	}
+	next, ttl, err := update(obj, apistorage.ResponseMeta{ResourceVersion: uint64(st.rev)})
+	if err != nil {
+		return nil, err
+	}
+	if ttl != nil {
+		if err := s.checkTTL(*ttl); err != nil {
+			return nil, err
+		}
+	}
+	return s.codec.Encode(next)
+}
+
+// unchanged tells that writing would change nothing.
+func (s *Store) unchanged(st state, plain []byte) (bool, error) {
+	if st.view == nil {
+		return false, nil
+	}
+	was, stale, err := st.view.Plain()
+	return !stale && bytes.Equal(was, plain), err
+}

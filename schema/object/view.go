@@ -1,0 +1,208 @@
+package object
+
+import (
+	"sync"
+	"sync/atomic"
+	"weak"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/rowlock-io/rowlock/storage"
+	"github.com/rowlock-io/rowlock/storage/cache"
+)
+
+// View is what is known about one state of one object. It is safe for concurrent use.
+type View struct {
+	codec *Codec
+	entry atomic.Pointer[cache.Entry]
+	next  atomic.Pointer[View] // the same entry seen by another codec
+	pairs atomic.Pointer[attrs]
+
+	mu      sync.Mutex
+	written *written // until the entry is known
+	plain   []byte   // decrypted; nil where nothing is encrypted
+	stale   bool     // what the transformer said along with plain
+	obj     weak.Pointer[decoded]
+	proto   weak.Pointer[encoded]
+	decodes uint8
+	jsonOff int32
+}
+
+// written is a state that is being committed: there is no entry yet.
+type written struct {
+	key   storage.Key
+	plain []byte
+	rev   storage.Revision
+}
+
+// decoded and encoded are boxes, so that a weak pointer can be made to what is in them.
+type decoded struct {
+	item
+	obj runtime.Object
+	rev storage.Revision
+}
+
+type encoded struct {
+	item
+	data []byte
+}
+
+func (v *View) bind(e *cache.Entry) {
+	if v.entry.Load() != nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.entry.Load() != nil {
+		return
+	}
+	if w := v.written; w != nil {
+		if v.codec.cfg.Transformer != nil {
+			v.plain = w.plain
+		}
+		v.written = nil
+	}
+	v.entry.Store(e)
+}
+
+// Committed tells a View made by Written at which revision it was committed.
+func (v *View) Committed(rev storage.Revision) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.written != nil {
+		v.written.rev = rev
+	}
+}
+
+// Revision is the revision of this state.
+func (v *View) Revision() storage.Revision {
+	if e := v.entry.Load(); e != nil {
+		return e.Revision
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, rev := v.identityLocked()
+	return rev
+}
+
+// Key is the object's key.
+func (v *View) Key() storage.Key {
+	if e := v.entry.Load(); e != nil {
+		return e.Key
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	key, _ := v.identityLocked()
+	return key
+}
+
+func (v *View) identityLocked() (storage.Key, storage.Revision) {
+	if e := v.entry.Load(); e != nil {
+		return e.Key, e.Revision
+	}
+	return v.written.key, v.written.rev
+}
+
+// Plain returns the stored JSON, decrypted. stale tells that it should be written anew even if nothing changes: it was
+// encrypted with a key that is being retired. The bytes are shared: do not change them.
+func (v *View) Plain() (data []byte, stale bool, err error) {
+	if e := v.entry.Load(); e != nil && v.codec.cfg.Transformer == nil {
+		return e.Data, false, nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	data, err = v.plainLocked()
+	return data, v.stale, err
+}
+
+func (v *View) plainLocked() ([]byte, error) {
+	if v.plain != nil {
+		return v.plain, nil
+	}
+	e := v.entry.Load()
+	if e == nil {
+		return v.written.plain, nil
+	}
+	if v.codec.cfg.Transformer == nil {
+		return e.Data, nil
+	}
+	plain, stale, err := v.codec.open(e.Key, e.Data)
+	if err != nil {
+		return nil, err
+	}
+	v.plain, v.stale = plain, stale
+	return plain, nil
+}
+
+// Object returns the decoded object with its resourceVersion. It is shared: DeepCopy it before changing anything.
+func (v *View) Object() (runtime.Object, error) {
+	d, err := v.decoded()
+	if err != nil {
+		return nil, err
+	}
+	return d.obj, nil
+}
+
+// ObjectAt returns a copy of the object's top level with another resourceVersion: a watch shows what was deleted at the
+// revision of its deletion. What lies deeper is shared, as in the objects that upstream's cacher hands out.
+func (v *View) ObjectAt(rev storage.Revision) (runtime.Object, error) {
+	d, err := v.decoded()
+	if err != nil {
+		return nil, err
+	}
+	obj := shallowCopy(d.obj)
+	if rev != d.rev {
+		if err := setRevision(obj, rev); err != nil {
+			return nil, err
+		}
+	}
+	return obj, nil
+}
+
+// Mutable returns an object of the caller's own, with its resourceVersion.
+func (v *View) Mutable() (runtime.Object, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if d := v.obj.Value(); d != nil {
+		d.used.Store(true)
+		return d.obj.DeepCopyObject(), nil
+	}
+	// A fresh decode is as private as a copy; it is not kept, because the caller is about to replace this state.
+	key, rev := v.identityLocked()
+	plain, err := v.plainLocked()
+	if err != nil {
+		return nil, err
+	}
+	return v.codec.decode(key, plain, rev)
+}
+
+func (v *View) decoded() (*decoded, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if d := v.obj.Value(); d != nil {
+		d.used.Store(true)
+		return d, nil
+	}
+	key, rev := v.identityLocked()
+	plain, err := v.plainLocked()
+	if err != nil {
+		return nil, err
+	}
+	obj, err := v.codec.decode(key, plain, rev)
+	if err != nil {
+		return nil, err
+	}
+	d := &decoded{obj: obj, rev: rev}
+	d.bytes = int64(len(plain)) * decodedPerEncoded
+	v.obj = weak.Make(d)
+	// What is asked for once (a list of everything) must not push out what is asked for again and again. A state that
+	// was just written counts as wanted: its controllers are about to read it.
+	if v.decodes > 0 || v.written != nil {
+		v.codec.cfg.Hot.add(d)
+	}
+	v.decodes = min(v.decodes+1, 1)
+	return d, nil
+}
+
+// decodedPerEncoded estimates what an object takes in memory from its JSON.
+const decodedPerEncoded = 4
