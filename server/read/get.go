@@ -1,13 +1,10 @@
 package read
 
 import (
-	"context"
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/endpoints/request"
-
-	"github.com/rowlock-io/rowlock/storage"
 )
 
 // Get answers GET of one object. When it returns false nothing was written and upstream's handler has to answer.
@@ -32,19 +29,19 @@ func (h *Handler) Get(w http.ResponseWriter, req *http.Request, info *request.Re
 		return false
 	}
 	if err := h.settle(req.Context(), res, asked, rev); err != nil {
-		h.fail(w, req, info, res, err)
+		h.fail(w, req, res, err)
 		return true
 	}
 	entry, _ := res.Cache.Get(res.key(info.Namespace, info.Name))
 	if entry == nil {
-		h.fail(w, req, info, res, apierrors.NewNotFound(qualified(info), info.Name))
+		h.fail(w, req, res, apierrors.NewNotFound(qualified(info), info.Name))
 		return true
 	}
 	out := h.newBody(w, req, m.contentType())
 	defer out.release()
 	var err error
 	if out.buf, err = res.appendObject(out.buf, m, res.Codec.View(entry), entry.Revision); err != nil {
-		h.fail(w, req, info, res, err)
+		h.fail(w, req, res, err)
 		return true
 	}
 	if m == mediaJSON {
@@ -52,12 +49,4 @@ func (h *Handler) Get(w http.ResponseWriter, req *http.Request, info *request.Re
 	}
 	out.finish()
 	return true
-}
-
-// settle brings the cache to where a read with this resourceVersion may look: "" means the present, as the database has it.
-func (h *Handler) settle(ctx context.Context, res *Resource, asked string, rev storage.Revision) error {
-	if asked == "" {
-		return h.current(ctx, res)
-	}
-	return h.notOlderThan(ctx, res, rev)
 }

@@ -17,7 +17,6 @@ import (
 const (
 	defaultMinRequestTimeout = 30 * time.Minute
 	defaultBookmarkInterval  = time.Minute
-	defaultFreshnessTimeout  = 3 * time.Second
 )
 
 // Config is what all resources of one control plane share. Only Serializer is required.
@@ -29,8 +28,6 @@ type Config struct {
 	MinRequestTimeout time.Duration
 	// BookmarkInterval is the time between two bookmarks of a watch that asked for them.
 	BookmarkInterval time.Duration
-	// FreshnessTimeout bounds the wait for a resourceVersion that the cache has not reached.
-	FreshnessTimeout time.Duration
 	// Serving, when not nil, is done when the server begins to shut down: all watches end then, cleanly. A context and not
 	// a channel because a thousand watches can hang on it without a goroutine each.
 	Serving context.Context
@@ -55,9 +52,6 @@ func New(cfg Config) *Handler {
 	}
 	if cfg.BookmarkInterval <= 0 {
 		cfg.BookmarkInterval = defaultBookmarkInterval
-	}
-	if cfg.FreshnessTimeout <= 0 {
-		cfg.FreshnessTimeout = defaultFreshnessTimeout
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

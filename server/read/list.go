@@ -35,19 +35,19 @@ func (h *Handler) List(w http.ResponseWriter, req *http.Request, info *request.R
 	pred := newPredicate(res, &opts)
 	p, err := h.read(req.Context(), res, &v, &pred)
 	if err != nil {
-		h.fail(w, req, info, res, err)
+		h.fail(w, req, res, err)
 		return true
 	}
 	items, err := h.collect(res, m, &p)
 	defer items.release()
 	if err != nil {
-		h.fail(w, req, info, res, err)
+		h.fail(w, req, res, err)
 		return true
 	}
 	out := h.newBody(w, req, m.contentType())
 	defer out.release()
 	if err := items.write(out, res, &p); err != nil {
-		h.fail(w, req, info, res, err)
+		h.fail(w, req, res, err)
 		return true
 	}
 	out.finish()

@@ -17,6 +17,7 @@ type predicate struct {
 	res  *Resource
 	all  bool            // there are no selectors
 	key  fields.Selector // a field selector that speaks only of what the key says; nil: none
+	name string          // the only name that is let through; empty: any
 	rest *apistorage.SelectionPredicate
 }
 
@@ -29,6 +30,7 @@ func newPredicate(res *Resource, opts *metainternal.ListOptions) predicate {
 	if field == nil {
 		field = fields.Everything()
 	}
+	p.name, _ = field.RequiresExactMatch("metadata.name")
 	p.all = label.Empty() && field.Empty()
 	if !field.Empty() && byKey(field) {
 		p.key, field = field, fields.Everything()

@@ -5,8 +5,6 @@ import (
 
 	metainternal "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	"k8s.io/apiserver/pkg/endpoints/request"
-
-	"github.com/rowlock-io/rowlock/storage"
 )
 
 // scope is the part of a resource that a request looks at.
@@ -39,10 +37,6 @@ func (r *Resource) scopeOf(info *request.RequestInfo, opts *metainternal.ListOpt
 		s.name = name
 	}
 	return s, true
-}
-
-func (r *Resource) selector(s scope) storage.Selector {
-	return storage.Selector{Resource: r.storageName, Namespace: s.namespace, Name: s.name}
 }
 
 // validName tells whether a name can be the last part of a storage key.

@@ -9,7 +9,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	apistorage "k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
@@ -33,7 +32,6 @@ type session struct {
 	res       *Resource
 	media     media
 	scope     scope
-	group     schema.GroupResource
 	pred      predicate
 	start     start
 	bookmarks bool
@@ -58,73 +56,39 @@ func (s *session) run(ctx context.Context) {
 		s.fail(ctx, err)
 		return
 	}
-	if watcher != nil {
-		defer watcher.Close()
-	}
+	defer watcher.Close()
 	if err := s.initial(snap); err != nil {
 		s.fail(ctx, err)
 		return
 	}
 	flowcontrol.WatchInitialized(ctx)
-	if watcher == nil {
-		if watcher, err = s.follow(ctx); err != nil {
-			s.fail(ctx, err)
-			return
-		}
-		defer watcher.Close()
-	}
 	s.fail(ctx, s.changes(ctx, watcher))
 }
 
-// begin finds the state to start with. The watcher is nil when the start lies in the future.
+// begin finds the state to start with, and takes the position behind it.
 func (s *session) begin(ctx context.Context) (*cache.Watcher, *cache.Snapshot, error) {
-	var snap *cache.Snapshot
+	if err := s.h.settle(ctx, s.res, s.start.asked, s.start.revision); err != nil {
+		return nil, nil, err
+	}
 	c := s.res.Cache
-	switch {
-	case s.start.fresh:
-		if err := s.h.current(ctx, s.res); err != nil {
-			return nil, nil, err
-		}
-	case s.start.initial:
-		if err := s.h.notOlderThan(ctx, s.res, s.start.least); err != nil {
-			return nil, nil, err
-		}
-	default:
-		if err := s.h.notOlderThan(ctx, s.res, 0); err != nil {
-			return nil, nil, err
+	s.begun = s.start.revision
+	var first *cache.Snapshot
+	if s.start.initial || s.begun == 0 {
+		snap := c.Snapshot(s.res.storageName)
+		s.begun = snap.Revision()
+		if s.start.initial {
+			first = &snap
 		}
 	}
-	switch {
-	case s.start.initial:
-		sn := c.Snapshot(s.res.storageName)
-		snap = &sn
-		s.begun = sn.Revision()
-	case s.start.now:
-		s.begun = c.Position().Revision
-	default:
-		s.begun = s.start.least
-		if c.Position().Revision < s.begun {
-			return nil, nil, nil
-		}
+	sel := storage.Selector{Resource: s.res.storageName, Namespace: s.scope.namespace, Name: s.scope.name}
+	if sel.Name == "" {
+		sel.Name = s.pred.name // of whatever namespace
 	}
-	w, err := s.watch(ctx)
-	return w, snap, err
-}
-
-func (s *session) watch(ctx context.Context) (*cache.Watcher, error) {
-	w, err := s.res.Cache.Watch(ctx, s.res.selector(s.scope), s.begun)
-	if errors.Is(err, storage.ErrCompacted) {
-		return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d", s.begun))
+	w, err := c.Watch(ctx, sel, s.begun)
+	if err != nil {
+		return nil, nil, fmt.Errorf("watch %s: %w", s.res.storageName, err)
 	}
-	return w, err
-}
-
-// follow waits for a start in the future: upstream accepts one and shows what comes behind it.
-func (s *session) follow(ctx context.Context) (*cache.Watcher, error) {
-	if err := s.res.Cache.WaitFor(ctx, s.begun); err != nil {
-		return nil, err
-	}
-	return s.watch(ctx)
+	return w, first, nil
 }
 
 func (s *session) header() {
@@ -227,7 +191,7 @@ func (s *session) fail(ctx context.Context, err error) {
 		err = apierrors.NewResourceExpired(watchExpired)
 	}
 	var status apierrors.APIStatus
-	if !errors.As(s.h.apiError(err, s.group, "watch"), &status) {
+	if !errors.As(apiError(err), &status) {
 		return
 	}
 	st := status.Status()

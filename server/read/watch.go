@@ -48,7 +48,7 @@ func (h *Handler) Watch(w http.ResponseWriter, req *http.Request, info *request.
 		stop = context.AfterFunc(h.cfg.Serving, cancel)
 	}
 	se := &session{
-		h: h, res: res, media: m, scope: s, group: qualified(info),
+		h: h, res: res, media: m, scope: s,
 		pred:      newPredicate(res, &opts),
 		start:     startOf(&opts, rev),
 		bookmarks: opts.AllowWatchBookmarks,
@@ -77,24 +77,21 @@ func (h *Handler) watchTimeout(opts *metainternal.ListOptions) time.Duration {
 	return time.Duration(float64(h.cfg.MinRequestTimeout) * (1 + rand.Float64()))
 }
 
-// start is where a watch begins.
+// start is where a watch begins: "" at the present, "0" at whatever the cache has reached, a number behind that revision.
 type start struct {
-	initial bool // with the present state, as ADDED events
-	fresh   bool // at the present as the database has it, not as the cache happens to have it
-	now     bool // at whatever the cache has reached
-	least   storage.Revision
+	asked    string
+	revision storage.Revision // asked, parsed
+	initial  bool             // tell the state first, as ADDED events
 }
 
 // startOf applies upstream's rules about resourceVersion and sendInitialEvents.
 func startOf(opts *metainternal.ListOptions, rev storage.Revision) start {
-	s := start{least: rev}
-	if opts.SendInitialEvents == nil {
+	s := start{asked: opts.ResourceVersion, revision: rev}
+	if opts.SendInitialEvents != nil {
+		s.initial = *opts.SendInitialEvents
+	} else {
 		// Only with the WatchList feature turned off: no revision has always meant "what there is, then changes".
 		s.initial = rev == 0
-		return s
 	}
-	s.initial = *opts.SendInitialEvents
-	s.fresh = opts.ResourceVersion == ""
-	s.now = rev == 0
 	return s
 }
