@@ -54,14 +54,18 @@ func event(namespace, name, reason string) *corev1.Event {
 	}
 }
 
+func namespace(name string) *corev1.Namespace {
+	n := &corev1.Namespace{ObjectMeta: objectMeta("", name, map[string]string{"kubernetes.io/metadata.name": name})}
+	n.Status.Phase = corev1.NamespaceActive
+	return n
+}
+
 // fill puts a little of everything into the cluster and returns the revision afterwards.
 func (c *cluster) fill(t testing.TB) storage.Revision {
 	t.Helper()
 	var last storage.Revision
 	for _, ns := range []string{"default", "default-2", "kube-system"} {
-		n := &corev1.Namespace{ObjectMeta: objectMeta("", ns, map[string]string{"kubernetes.io/metadata.name": ns})}
-		n.Status.Phase = corev1.NamespaceActive
-		last = c.put(t, "namespaces", stored(n))
+		last = c.put(t, "namespaces", stored(namespace(ns)))
 	}
 	for i := range 12 {
 		labels := map[string]string{"app": "web", "n": fmt.Sprint(i), "half": fmt.Sprint(i % 2)}
