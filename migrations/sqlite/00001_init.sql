@@ -36,7 +36,7 @@ CREATE TABLE changes (
     verb          INTEGER NOT NULL, -- 1 create, 2 update, 3 delete
     at            INTEGER NOT NULL,
     prev_revision INTEGER NOT NULL, -- 0 for a create
-    logged        INTEGER NOT NULL, -- clusters.logged just after this change
+    logged        INTEGER NOT NULL, -- clusters.logged just before this change
     prev          BLOB,
     data          BLOB
 ) STRICT;
