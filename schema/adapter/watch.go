@@ -63,6 +63,9 @@ func (w *watcher) start(rev storage.Revision, opts apistorage.ListOptions) error
 			w.initial = &snap
 		}
 	}
+	if uint64(rev) < s.floor.Load() {
+		return storage.ErrCompacted
+	}
 	w.startAt = rev
 	log, err := s.Cache.Watch(w.ctx, w.selector(s.codec.Resource(), w.exactName()), rev)
 	if err != nil {
