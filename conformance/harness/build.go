@@ -70,8 +70,12 @@ func tool(t testing.TB, pkg, name string) string {
 // versionFlags are the linker flags that make a Kubernetes binary know its version, as upstream's release build does.
 func versionFlags(version string) string {
 	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
-	const at = "k8s.io/component-base/version."
-	return fmt.Sprintf("-X %sgitVersion=%s -X %sgitMajor=%s -X %sgitMinor=%s", at, version, at, parts[0], at, parts[1])
+	var flags strings.Builder
+	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
+		fmt.Fprintf(&flags, "-X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s ",
+			pkg, version, parts[0], parts[1])
+	}
+	return flags.String()
 }
 
 // exclusively runs f with the cache directory while no other test process runs it for the same name.

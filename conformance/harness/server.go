@@ -36,11 +36,11 @@ func newServer(t testing.TB, port int, kubeconfig, log string, command func() *e
 		command:    command,
 	}
 	t.Cleanup(func() {
+		if t.Failed() { // before the stop, which may print a lot
+			t.Logf("the last lines of %s:\n%s", s.Log, tail(s.Log, 40))
+		}
 		if s.proc != nil {
 			s.Stop(t)
-		}
-		if t.Failed() {
-			t.Logf("the last lines of %s:\n%s", s.Log, tail(s.Log, 40))
 		}
 	})
 	return s
