@@ -68,6 +68,11 @@ func wire() serializer.CodecFactory {
 
 func newCluster(t testing.TB, cfg read.Config) (*cluster, *read.Handler) {
 	t.Helper()
+	return newClusterWith(t, cfg, cache.Config{})
+}
+
+func newClusterWith(t testing.TB, cfg read.Config, cc cache.Config) (*cluster, *read.Handler) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	db := memory.New()
 	if err := db.CreateCluster(ctx, "default"); err != nil {
@@ -81,7 +86,8 @@ func newCluster(t testing.TB, cfg read.Config) (*cluster, *read.Handler) {
 		store: store, hot: object.NewHot(64 << 20),
 		codecs: map[string]*object.Codec{}, resources: map[string]*served{}, revisions: map[storage.Key]storage.Revision{},
 	}
-	c.cache = cache.New(cache.Config{Store: store})
+	cc.Store = store
+	c.cache = cache.New(cc)
 	c.committer = commit.New(store, commit.Config{Applied: c.cache.Apply})
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = c.cache.Run(ctx) })
@@ -244,4 +250,11 @@ func (c *cluster) servers(t testing.TB, h *read.Handler) (bytes, oracle *httptes
 	bytes, oracle = httptest.NewServer(c.handler(h)), httptest.NewServer(c.handler(nil))
 	t.Cleanup(func() { bytes.CloseClientConnections(); oracle.CloseClientConnections(); bytes.Close(); oracle.Close() })
 	return bytes, oracle
+}
+
+// putRaw stores bytes as they are.
+func (c *cluster) putRaw(t testing.TB, resource, namespace, name string, data []byte) storage.Revision {
+	t.Helper()
+	key := storage.Key{Resource: resource, Namespace: namespace, Name: name}
+	return c.commit(t, storage.Op{Key: key, Verb: storage.Create, Data: data})
 }

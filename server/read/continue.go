@@ -27,16 +27,27 @@ const (
 
 // place is a decoded token.
 type place struct {
-	start string // relative key, inclusive
+	start string      // as in the token
+	after storage.Key // what start lies directly behind
 	rev   int64
 }
 
-func decodeContinue(token string) (place, error) {
+// decodeContinue reads a token for a list of this scope. It is not ok for tokens that no list of this scope hands out:
+// what they mean, if anything, is upstream's to say.
+func (r *Resource) decodeContinue(token string, s scope) (place, bool) {
 	start, rev, err := apistorage.DecodeContinue(token, "/")
 	if err != nil {
-		return place{}, errors.NewBadRequest("invalid continue token: " + err.Error())
+		return place{}, false
 	}
-	return place{start: start[1:], rev: rev}, nil
+	p := place{start: start[1:], rev: rev}
+	last, behind := strings.CutSuffix(p.start, "\x00")
+	p.after = r.key(s.namespace, last)
+	whole := true
+	if r.Namespaced && s.namespace == "" {
+		p.after.Namespace, p.after.Name, whole = strings.Cut(last, "/")
+		whole = whole && p.after.Namespace != ""
+	}
+	return p, behind && whole && validName(p.after.Name)
 }
 
 // encodeContinue writes the token that goes on behind the last key shown.
@@ -55,23 +66,4 @@ func (p place) expired() error {
 		err.ErrStatus.ListMeta.Continue = token
 	}
 	return err
-}
-
-// after turns the place into the key behind which a scan starts, and the key that is to be shown first if it exists, for
-// tokens that start at a key instead of behind one.
-func (p place) after(r *Resource, s scope) (after storage.Key, at *storage.Key) {
-	start, behind := strings.CutSuffix(p.start, "\x00")
-	key := r.key(s.namespace, start)
-	if r.Namespaced && s.namespace == "" {
-		var found bool
-		key.Namespace, key.Name, found = strings.Cut(start, "/")
-		if !found {
-			// No name at all: the start of a namespace, or behind "ns\x00", which sorts before the next namespace too.
-			return key, nil
-		}
-	}
-	if behind {
-		return key, nil
-	}
-	return key, &key
 }

@@ -28,7 +28,7 @@ func (h *Handler) List(w http.ResponseWriter, req *http.Request, info *request.R
 	if !ok {
 		return false
 	}
-	v, ok := viewOf(s, &opts)
+	v, ok := res.viewOf(s, &opts)
 	if !ok {
 		return false
 	}

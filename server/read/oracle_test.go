@@ -224,3 +224,14 @@ func continueOf(t *testing.T, a answer) string {
 	}
 	return list.Continue
 }
+
+func continueOfStatus(t *testing.T, body string) string {
+	t.Helper()
+	var status metav1.Status
+	if err := json.Unmarshal([]byte(body), &status); err != nil {
+		t.Fatal(err)
+	}
+	return status.Continue
+}
+
+func queryEscape(s string) string { return url.QueryEscape(s) }

@@ -41,7 +41,7 @@ type view struct {
 
 // viewOf applies upstream's rules about resourceVersion, resourceVersionMatch, limit and continue. It is not ok when
 // upstream has to explain what is wrong with them.
-func viewOf(s scope, opts *metainternal.ListOptions) (view, bool) {
+func (r *Resource) viewOf(s scope, opts *metainternal.ListOptions) (view, bool) {
 	v := view{scope: s, asked: opts.ResourceVersion, limit: max(opts.Limit, 0)}
 	rev, ok := parseRevision(opts.ResourceVersion)
 	if !ok {
@@ -53,8 +53,8 @@ func viewOf(s scope, opts *metainternal.ListOptions) (view, bool) {
 	}
 	switch {
 	case opts.Continue != "":
-		p, err := decodeContinue(opts.Continue)
-		if err != nil || (opts.ResourceVersion != "" && opts.ResourceVersion != "0") {
+		p, ok := r.decodeContinue(opts.Continue, s)
+		if !ok || (opts.ResourceVersion != "" && opts.ResourceVersion != "0") {
 			return v, false
 		}
 		v.from, v.asked, v.least = &p, "", 0
@@ -113,17 +113,10 @@ func (h *Handler) read(ctx context.Context, res *Resource, v *view, pred *predic
 	}
 	var after storage.Key
 	if v.from != nil {
-		var at *storage.Key
-		if after, at = v.from.after(res, v.scope); at != nil {
-			if e := snap.Get(at.Namespace, at.Name); e != nil {
-				if err := p.add(e, pred); err != nil {
-					return p, err
-				}
-			}
-		}
+		after = v.from.after
 	}
 	if pred.all && v.limit == 0 {
-		p.entries = make([]*cache.Entry, 0, snap.Count(v.namespace, after)+1)
+		p.entries = make([]*cache.Entry, 0, snap.Count(v.namespace, after))
 	}
 	more := false
 	var last storage.Key
