@@ -109,7 +109,8 @@ func (c *Cache) Apply(ops []storage.Op, aux []any, done storage.Committed) {
 			signal(c.wakeLog) // the reader finds the world broken and loads afresh
 		}
 	case done.Before.Revision > at:
-		own.ops, own.aux = slices.Clone(ops), slices.Clone(aux)
+		own.ops, own.aux = slices.Clone(ops), slices.Clone(aux) // the caller's slices are the caller's
+		own.done.Results = slices.Clone(done.Results)
 		if c.pending.add(own) {
 			signal(c.wakeGap)
 		} else {

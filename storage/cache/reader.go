@@ -83,10 +83,11 @@ func (c *Cache) step(ctx context.Context, full bool) error {
 	}
 	err := c.follow(ctx, full)
 	if errors.Is(err, errReload) || errors.Is(err, storage.ErrCompacted) || errors.Is(err, storage.ErrFuture) {
-		c.log.WarnContext(ctx, "Loaded the cache afresh", "reason", err)
-		if err := c.load(ctx, err); err != nil {
+		cause := err
+		if err := c.load(ctx, cause); err != nil {
 			return err
 		}
+		c.log.WarnContext(ctx, "Loaded the cache afresh", "reason", cause)
 		return c.follow(ctx, true)
 	}
 	return err

@@ -20,8 +20,9 @@ type stage struct {
 
 	mu       sync.Mutex
 	onChange func(ctx context.Context, after storage.Revision) error // before a Changes; an error is its answer
-	onHead   func(ctx context.Context) error
-	onList   func(ctx context.Context, opts storage.ListOptions) error
+	onHead   func(ctx context.Context) error // after the head was read
+	// before a List
+	onList func(ctx context.Context, opts storage.ListOptions) error
 }
 
 func newStage(s storage.Store) *stage { return &stage{Store: s} }
@@ -66,16 +67,14 @@ func (s *stage) Changes(ctx context.Context, after storage.Revision, limit int) 
 
 func (s *stage) Head(ctx context.Context) (storage.Position, error) {
 	s.heads.Add(1)
+	p, err := s.Store.Head(ctx)
+	p.Epoch += s.epoch.Load()
 	s.mu.Lock()
 	f := s.onHead
 	s.mu.Unlock()
-	if f != nil {
-		if err := f(ctx); err != nil {
-			return storage.Position{}, err
-		}
+	if f != nil && err == nil {
+		err = f(ctx)
 	}
-	p, err := s.Store.Head(ctx)
-	p.Epoch += s.epoch.Load()
 	return p, err
 }
 

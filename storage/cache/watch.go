@@ -8,6 +8,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	"github.com/rowlock-io/rowlock/storage"
 )
@@ -51,7 +52,8 @@ func (c *Cache) Watch(ctx context.Context, sel storage.Selector, after storage.R
 	}
 	w := &Watcher{
 		cache: c, sel: sel, after: after,
-		place: place{namespace: sel.Namespace, name: sel.Name},
+		// Interned as the entries' namespaces are, so that equal ones compare by pointer.
+		place: place{namespace: unique.Make(sel.Namespace).Value(), name: sel.Name},
 		wake:  make(chan struct{}, 1),
 	}
 	if err := c.admit(w); err != nil {
@@ -172,6 +174,9 @@ func (w *Watcher) read() (b Batch, behind bool, err error) {
 			w.gate = nil
 		}
 		gate := w.bell.gate()
+		if err := w.err(); err != nil { // again: a world that ended before we took the gate does not ring it
+			return Batch{Through: w.after}, false, err
+		}
 		through := w.world.revision() // before the history, which then holds everything up to it
 		items, all, behind := w.news(through)
 		if behind {
@@ -229,27 +234,40 @@ func (w *Watcher) filter(items []Change) []Change {
 	if w.place == (place{}) {
 		return items
 	}
-	from, to, n := -1, 0, 0
+	from, to := 0, 0 // the first run of matches
 	for i := range items {
-		if w.sel.Matches(items[i].Entry.Key) {
-			if from < 0 {
-				from = i
-			}
-			to = i + 1
+		if !w.place.matches(&items[i]) {
+			continue
+		}
+		if to == 0 {
+			from = i
+		} else if to != i {
+			return w.gather(items[from:], to-from)
+		}
+		to = i + 1
+	}
+	return items[from:to:to]
+}
+
+// gather copies the selection's changes, of which the first run are known.
+func (w *Watcher) gather(items []Change, run int) []Change {
+	n := run
+	for i := run; i < len(items); i++ {
+		if w.place.matches(&items[i]) {
 			n++
 		}
 	}
-	if n == 0 {
-		return nil
-	}
-	if n == to-from {
-		return items[from:to:to]
-	}
-	some := make([]Change, 0, n)
-	for i := range items[from:to] {
-		if c := &items[from+i]; w.sel.Matches(c.Entry.Key) {
-			some = append(some, *c)
+	some := append(make([]Change, 0, n), items[:run]...)
+	for i := run; i < len(items); i++ {
+		if w.place.matches(&items[i]) {
+			some = append(some, items[i])
 		}
 	}
 	return some
+}
+
+// matches tells whether a change of the right resource is in a place.
+func (p *place) matches(c *Change) bool {
+	k := &c.Entry.Key
+	return (p.namespace == "" || p.namespace == k.Namespace) && (p.name == "" || p.name == k.Name)
 }
