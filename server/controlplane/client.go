@@ -1,0 +1,54 @@
+package controlplane
+
+import (
+	"net/http"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
+
+	"github.com/rowlock-io/rowlock/server/loopback"
+)
+
+// clients use the cluster's own API from within: no sockets, no limits, as a member of system:masters.
+type clients struct {
+	kube       kubernetes.Interface
+	dynamic    dynamic.Interface
+	aggregator aggregator.Interface
+	late       *lateHandler
+}
+
+// lateHandler is a handler that becomes known after the clients that call it: the registries need clients, and the
+// handler needs the registries.
+type lateHandler struct{ h atomic.Pointer[http.Handler] }
+
+func (l *lateHandler) set(h http.Handler) { l.h.Store(&h) }
+
+func (l *lateHandler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	h := l.h.Load()
+	if h == nil {
+		http.Error(w, "the server is starting", http.StatusServiceUnavailable)
+		return
+	}
+	(*h).ServeHTTP(w, req)
+}
+
+func newClients() (*clients, error) {
+	c := &clients{late: &lateHandler{}}
+	config := &rest.Config{Host: "http://apiserver", Transport: loopback.Transport{Handler: c.late}, QPS: -1}
+	var err error
+	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	if c.aggregator, err = aggregator.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	c.kube, err = kubernetes.NewForConfig(config)
+	return c, err
+}

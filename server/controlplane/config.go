@@ -1,0 +1,89 @@
+// Package controlplane makes one cluster out of its part of the store: keys, cache, registries, admission, authorizer and
+// HTTP handler. A ControlPlane is a value; a process hosts as many as it likes.
+package controlplane
+
+import (
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/rowlock-io/rowlock/server/seal"
+	"github.com/rowlock-io/rowlock/storage"
+)
+
+// Config is what a cluster is made from. Zero values mean kube-apiserver's defaults.
+type Config struct {
+	Name  string
+	Store storage.Store // closed by the caller after Run has returned
+	Keys  *seal.Keyring // opens the cluster's identity
+
+	ServiceRange  net.IPNet
+	NodePortRange utilnet.PortRange
+	ClusterDomain string // DNS suffix of the cluster; cluster.local
+
+	Advertise net.IP // where pods reach this replica; nil or loopback: it is not in the endpoints of `kubernetes`
+	Port      int    // of the API
+	Replicas  bool   // other processes may serve the same cluster
+
+	TokenFile      string // static tokens, upstream's CSV; empty: none
+	Anonymous      bool
+	Issuer         string        // of service-account tokens
+	TokenLifetime  time.Duration // the longest that a token may be asked for; 0: no bound
+	EventTTL       time.Duration
+	HistoryAge     time.Duration // how long changes are kept; 0: a day
+	HistoryBytes   int64         // and how much of them at most; 0: no bound
+	RequestTimeout time.Duration
+	DecodedBytes   int64 // bound of the decoded objects that are kept for the next reader
+
+	Metrics *Metrics // shared by all clusters of a process; nil: of its own
+	Log     *slog.Logger
+}
+
+// Defaults of kube-apiserver's flags, and ours where it has none.
+const (
+	DefaultServiceRange   = "10.96.0.0/12"
+	defaultEventTTL       = time.Hour
+	defaultHistoryAge     = 24 * time.Hour
+	defaultRequestTimeout = time.Minute
+	defaultDecodedBytes   = 32 << 20
+	defaultIssuer         = "https://kubernetes.default.svc.cluster.local"
+	maxBodyBytes          = 3 << 20
+)
+
+func (cfg Config) withDefaults() Config {
+	if cfg.ServiceRange.IP == nil {
+		_, r, _ := net.ParseCIDR(DefaultServiceRange)
+		cfg.ServiceRange = *r
+	}
+	if cfg.NodePortRange.Size == 0 {
+		cfg.NodePortRange = utilnet.PortRange{Base: 30000, Size: 2768}
+	}
+	if cfg.ClusterDomain == "" {
+		cfg.ClusterDomain = "cluster.local"
+	}
+	if cfg.Issuer == "" {
+		cfg.Issuer = defaultIssuer
+	}
+	if cfg.EventTTL == 0 {
+		cfg.EventTTL = defaultEventTTL
+	}
+	if cfg.HistoryAge == 0 {
+		cfg.HistoryAge = defaultHistoryAge
+	}
+	if cfg.RequestTimeout == 0 {
+		cfg.RequestTimeout = defaultRequestTimeout
+	}
+	if cfg.DecodedBytes == 0 {
+		cfg.DecodedBytes = defaultDecodedBytes
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics, _ = NewMetrics(prometheus.NewRegistry())
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}

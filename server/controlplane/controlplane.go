@@ -1,0 +1,181 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/client-go/informers"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
+	netutils "k8s.io/utils/net"
+
+	"github.com/rowlock-io/rowlock/admission"
+	"github.com/rowlock-io/rowlock/schema/adapter"
+	"github.com/rowlock-io/rowlock/schema/catalogue"
+	"github.com/rowlock-io/rowlock/schema/fieldmanager"
+	"github.com/rowlock-io/rowlock/schema/object"
+	"github.com/rowlock-io/rowlock/schema/openapi"
+	"github.com/rowlock-io/rowlock/server/bootstrap"
+	"github.com/rowlock-io/rowlock/server/discovery"
+	"github.com/rowlock-io/rowlock/server/filters"
+	"github.com/rowlock-io/rowlock/server/health"
+	"github.com/rowlock-io/rowlock/server/pki"
+	"github.com/rowlock-io/rowlock/server/read"
+	"github.com/rowlock-io/rowlock/server/resources"
+	"github.com/rowlock-io/rowlock/storage/cache"
+	"github.com/rowlock-io/rowlock/storage/commit"
+)
+
+// ControlPlane is one cluster's API.
+type ControlPlane struct {
+	cfg       Config
+	identity  *pki.Identity
+	serviceIP net.IP
+	backend   adapter.Backend
+	catalogue *catalogue.Catalogue
+	clients   *clients
+	informers informers.SharedInformerFactory
+	access    *access
+	bootstrap bootstrap.Config
+	checks    *health.Checks
+	handler   http.Handler
+	informed  atomic.Bool     // informers have synced
+	serving   context.Context // done when watches have to end
+	endWatch  context.CancelFunc
+	stopped   chan struct{} // closed when Run ends: admission plug-ins watch it
+}
+
+// Open reads or makes the cluster's identity and builds its parts. Run makes them work.
+func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
+	cfg = cfg.withDefaults()
+	identity, err := pki.Load(ctx, cfg.Store, cfg.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: identity: %w", cfg.Name, err)
+	}
+	serviceIP, err := firstAddress(cfg.ServiceRange)
+	if err != nil {
+		return nil, err
+	}
+	c := &ControlPlane{cfg: cfg, identity: identity, serviceIP: serviceIP, stopped: make(chan struct{})}
+	c.serving, c.endWatch = context.WithCancel(context.Background())
+	c.openStorage()
+	if err := c.build(ctx); err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
+	}
+	return c, nil
+}
+
+func (c *ControlPlane) openStorage() {
+	m := c.cfg.Metrics
+	ca := cache.New(cache.Config{Store: c.cfg.Store, Log: c.cfg.Log, Metrics: m.cache})
+	committer := commit.New(c.cfg.Store, commit.Config{Applied: ca.Apply, Log: c.cfg.Log, Metrics: m.commit})
+	c.backend = adapter.Backend{Store: c.cfg.Store, Cache: ca, Committer: committer}
+}
+
+func (c *ControlPlane) build(ctx context.Context) error {
+	var err error
+	if c.clients, err = newClients(); err != nil {
+		return fmt.Errorf("clients: %w", err)
+	}
+	c.informers = informers.NewSharedInformerFactory(c.clients.kube, 0)
+	if c.access, err = newAccess(ctx, c); err != nil {
+		return err
+	}
+	if c.catalogue, err = c.newCatalogue(); err != nil {
+		return err
+	}
+	chain, err := admission.New(admission.Config{
+		Client: c.clients.kube, Dynamic: c.clients.dynamic, Informers: c.informers, Mapper: mapperOf(c.catalogue),
+		Authorizer: c.access.authorizer, Done: c.stopped,
+	})
+	if err != nil {
+		return err
+	}
+	owners, err := fieldmanager.New(fieldmanager.Config{Groups: c.catalogue.Groups()})
+	if err != nil {
+		return err
+	}
+	handler := resources.New(resources.Config{
+		Catalogue: c.catalogue, Admission: chain, Authorizer: c.access.authorizer, FieldManagers: owners,
+		Reader:              read.New(read.Config{Serializer: legacyscheme.Codecs, Serving: c.serving, Observe: watchSizes, Log: c.cfg.Log}),
+		Cache:               c.backend.Cache,
+		Serializer:          legacyscheme.Codecs,
+		MaxRequestBodyBytes: maxBodyBytes,
+	}, runtime.NewEquivalentResourceRegistry())
+	documents, err := discovery.New(c.catalogue, c.addresses(), legacyscheme.Codecs)
+	if err != nil {
+		return err
+	}
+	described, err := openapi.New(openapi.Config{Groups: c.catalogue.Groups(), Logger: c.cfg.Log})
+	if err != nil {
+		return err
+	}
+	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load}
+	routes := c.routes(handler, documents, described)
+	chainConfig := filters.Config{
+		Authenticator: c.access.authenticator, Authorizer: c.access.authorizer, Audiences: c.audiences(),
+		Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
+	}
+	c.clients.late.set(filters.Loopback(routes, chainConfig))
+	c.handler = filters.New(routes, chainConfig)
+	c.newBootstrap()
+	return nil
+}
+
+func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
+	return catalogue.New(catalogue.Config{
+		Backend: c.backend, Hot: object.NewHot(c.cfg.DecodedBytes), Client: c.clients.kube, Informers: c.informers,
+		Authenticator: c.access.authenticator, Authorizer: c.access.authorizer, Rules: c.access.rules, Audiences: c.audiences(),
+		ServiceAccountIssuer: c.access.tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: true,
+		EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
+		NodeTransport: http.DefaultTransport,
+		Kubelet:       kubeletclient.KubeletClientConfig{Port: 10250, PreferredAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"}},
+	})
+}
+
+func (c *ControlPlane) newBootstrap() {
+	service := bootstrap.ServiceConfig{IP: c.serviceIP, Advertise: c.cfg.Advertise, Port: c.cfg.Port}
+	if c.cfg.Replicas {
+		service.Leases = newReplicaLeases(c.backend)
+	}
+	c.bootstrap = bootstrap.Config{
+		Client: c.clients.kube, Aggregator: c.clients.aggregator, Informers: c.informers, Catalogue: c.catalogue,
+		RBAC: c.access.bootstrap, ServiceRange: c.cfg.ServiceRange,
+		Service: bootstrap.NewService(service, c.clients.kube, c.informers),
+		Trust: bootstrap.Trust{
+			ClientCA: c.identity.ClusterCA.Bundle(), RequestHeaderCA: c.identity.FrontProxyCA.Bundle(), ProxyName: pki.FrontProxy().User,
+		},
+		Log: c.cfg.Log,
+	}
+	c.bootstrap.Inform()
+}
+
+// firstAddress is the cluster IP of the `kubernetes` Service.
+func firstAddress(r net.IPNet) (net.IP, error) {
+	ip, err := netutils.GetIndexedIP(&r, 1)
+	if err != nil {
+		return nil, fmt.Errorf("service range %s: %w", r.String(), err)
+	}
+	return ip, nil
+}
+
+func (c *ControlPlane) audiences() authenticator.Audiences {
+	return authenticator.Audiences{c.cfg.Issuer}
+}
+
+// Identity is what the cluster's certificates and tokens are made from.
+func (c *ControlPlane) Identity() *pki.Identity { return c.identity }
+
+// Handler answers the cluster's API at the root of its paths.
+func (c *ControlPlane) Handler() http.Handler { return c.handler }
+
+// ServiceIP is the cluster IP of the `kubernetes` Service.
+func (c *ControlPlane) ServiceIP() net.IP { return c.serviceIP }
+
+// Checks are the cluster's health checks.
+func (c *ControlPlane) Checks() *health.Checks { return c.checks }

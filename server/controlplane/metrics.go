@@ -1,0 +1,41 @@
+package controlplane
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/endpoints/metrics"
+
+	"github.com/rowlock-io/rowlock/storage/cache"
+	"github.com/rowlock-io/rowlock/storage/commit"
+	"github.com/rowlock-io/rowlock/storage/retention"
+)
+
+// Metrics are those of the storage of all clusters of a process.
+type Metrics struct {
+	cache     *cache.Metrics
+	commit    *commit.Metrics
+	retention *retention.Metrics
+}
+
+// NewMetrics registers the series of storage.
+func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
+	c, err := cache.NewMetrics(reg)
+	if err != nil {
+		return nil, err
+	}
+	r, err := retention.NewMetrics(reg)
+	if err != nil {
+		return nil, err
+	}
+	return &Metrics{cache: c, commit: commit.NewMetrics(reg), retention: r}, nil
+}
+
+// watchSizes feeds upstream's sizes and counts of watch events of a resource.
+func watchSizes(gvr schema.GroupVersionResource) func(bytes int) {
+	events := metrics.WatchEvents.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource)
+	sizes := metrics.WatchEventsSizes.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource)
+	return func(bytes int) {
+		events.Inc()
+		sizes.Observe(float64(bytes))
+	}
+}

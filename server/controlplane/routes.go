@@ -1,0 +1,117 @@
+package controlplane
+
+import (
+	"net"
+	"net/http"
+	"sort"
+	"strconv"
+
+	"github.com/go-chi/chi/v5"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	apidiscovery "k8s.io/apiserver/pkg/endpoints/discovery"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/component-base/metrics/legacyregistry"
+
+	"github.com/rowlock-io/rowlock/schema/openapi"
+	"github.com/rowlock-io/rowlock/server/discovery"
+	"github.com/rowlock-io/rowlock/server/resources"
+)
+
+// routes is the map of one cluster's paths.
+func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Documents, described *openapi.Service) http.Handler {
+	r := chi.NewRouter()
+	paths := c.checks.Install(r)
+	loaded := c.afterLoad(api)
+	r.Handle("/api", documents.LegacyRoot())
+	r.Handle("/api/", documents.LegacyRoot())
+	r.Handle("/apis", documents.Root())
+	r.Handle("/apis/", documents.Root())
+	r.Handle("/api/{version}", versions(documents))
+	r.Handle("/apis/{group}", groups(documents))
+	r.Handle("/apis/{group}/", groups(documents))
+	r.Handle("/apis/{group}/{version}", versions(documents))
+	r.Handle("/api/{version}/*", loaded)
+	r.Handle("/apis/{group}/{version}/*", loaded)
+	r.Handle("/openapi/v2", http.HandlerFunc(described.ServeV2))
+	r.Handle("/openapi/v3", http.HandlerFunc(described.ServeV3Index))
+	r.Handle("/openapi/v3/*", http.HandlerFunc(described.ServeV3))
+	r.Handle("/metrics", legacyregistry.Handler())
+	r.Handle("/version", http.HandlerFunc(version))
+	r.Handle("/version/", http.HandlerFunc(version))
+	profiling(r)
+	c.access.install(r)
+	paths = append(paths, "/api", "/apis", "/apis/", "/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
+	for _, info := range c.catalogue.Groups() {
+		for _, gv := range info.PrioritizedVersions {
+			if !c.catalogue.Serves(gv) {
+				continue
+			}
+			if gv.Group == "" {
+				paths = append(paths, "/api/"+gv.Version)
+				continue
+			}
+			paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
+		}
+	}
+	r.Handle("/", index(append(paths, c.access.paths()...)))
+	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", http.StatusNotFound) })
+	return r
+}
+
+// afterLoad holds requests for resources until the cache knows the present: an object that is not loaded yet is not one
+// that does not exist.
+func (c *ControlPlane) afterLoad(next http.Handler) http.Handler {
+	ready := c.backend.Cache.Ready()
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-ready:
+		default:
+			select {
+			case <-ready:
+			case <-req.Context().Done():
+				http.Error(w, "the server is loading", http.StatusServiceUnavailable)
+				return
+			}
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+func groups(d *discovery.Documents) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		if h := d.Group(chi.URLParam(req, "group")); h != nil {
+			h.ServeHTTP(w, req)
+			return
+		}
+		http.Error(w, "404 page not found", http.StatusNotFound)
+	}
+}
+
+func versions(d *discovery.Documents) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		gv := schema.GroupVersion{Group: chi.URLParam(req, "group"), Version: chi.URLParam(req, "version")}
+		if h := d.Version(gv); h != nil {
+			h.ServeHTTP(w, req)
+			return
+		}
+		http.Error(w, "404 page not found", http.StatusNotFound)
+	}
+}
+
+// index lists the paths, for whoever asks for the root.
+func index(paths []string) http.HandlerFunc {
+	sort.Strings(paths)
+	return func(w http.ResponseWriter, req *http.Request) {
+		responsewriters.WriteRawJSON(http.StatusOK, metav1.RootPaths{Paths: paths}, w)
+	}
+}
+
+// addresses tells clients that ask /api where the server is.
+func (c *ControlPlane) addresses() apidiscovery.Addresses {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(c.cfg.Port))
+	if c.cfg.Advertise != nil {
+		address = net.JoinHostPort(c.cfg.Advertise.String(), strconv.Itoa(c.cfg.Port))
+	}
+	return apidiscovery.DefaultAddresses{DefaultAddress: address}
+}

@@ -1,0 +1,87 @@
+// Package filters is what a request passes between the socket and its handler, in one list.
+package filters
+
+import (
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	upstream "k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/filters/impersonation"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	genericfilters "k8s.io/apiserver/pkg/server/filters"
+)
+
+// Config is what the filters of one cluster need.
+type Config struct {
+	Authenticator authenticator.Request
+	Authorizer    authorizer.Authorizer
+	Audiences     authenticator.Audiences
+	Serializer    runtime.NegotiatedSerializer // of errors
+	Timeout       time.Duration                // of requests that are not long-running
+	Log           *slog.Logger
+}
+
+// LongRunning tells which requests last as long as their client wants.
+var longRunning = genericfilters.BasicLongRunningRequestCheck(
+	sets.NewString("watch", "proxy"),
+	sets.NewString("attach", "exec", "proxy", "log", "portforward"),
+)
+
+// resolver reads the path of a request.
+var resolver = &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
+
+// New wraps a handler for requests from the network. Read it from the bottom: the last filter sees a request first.
+func New(handler http.Handler, cfg Config) http.Handler {
+	handler = upstream.WithAuthorization(handler, cfg.Authorizer, cfg.Serializer)
+	handler = impersonation.WithConstrainedImpersonation(handler, cfg.Authorizer, cfg.Serializer)
+	handler = upstream.WithAuthentication(handler, cfg.Authenticator, upstream.Unauthorized(cfg.Serializer), cfg.Audiences, nil)
+	handler = upstream.WithWarningRecorder(handler)
+	handler = upstream.WithRequestDeadline(handler, nil, nil, longRunning, cfg.Serializer, cfg.Timeout)
+	handler = upstream.WithCacheControl(handler)
+	handler = inner(handler)
+	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
+	return upstream.WithAuditInit(handler)
+}
+
+// Loopback wraps a handler for requests from within the process: nobody is asked who they are or whether they may.
+func Loopback(handler http.Handler, cfg Config) http.Handler {
+	handler = upstream.WithWarningRecorder(handler)
+	handler = asServer(handler)
+	handler = inner(handler)
+	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
+	return upstream.WithAuditInit(handler)
+}
+
+func inner(handler http.Handler) http.Handler {
+	handler = upstream.WithRequestInfo(handler, resolver)
+	return upstream.WithRequestReceivedTimestamp(handler)
+}
+
+// WithRecovery turns a panic into an answer. It logs the stack, once for each panic and not for handlers that mean to
+// abort the connection.
+func WithRecovery(handler http.Handler, serializer runtime.NegotiatedSerializer, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		defer func() {
+			switch r := recover(); r {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(r) // net/http resets the stream and says nothing
+			default:
+				log.Error("Handler panicked", "method", req.Method, "path", req.URL.Path, "panic", r, "stack", string(debug.Stack()))
+				err := apierrors.NewGenericServerResponse(http.StatusInternalServerError, req.Method, schema.GroupResource{}, "",
+					"This request caused apiserver to panic. Look in the logs for details.", 0, true)
+				responsewriters.ErrorNegotiated(err, serializer, schema.GroupVersion{Version: "v1"}, w, req)
+			}
+		}()
+		handler.ServeHTTP(w, req)
+	})
+}

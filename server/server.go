@@ -1,0 +1,98 @@
+// Package server hosts control planes behind one listener. The default cluster answers at the root; every cluster
+// answers at /clusters/<name>/. A cluster is opened at its first request and closed when nobody has asked for it for a
+// while.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/rowlock-io/rowlock/server/pki"
+)
+
+// Config is what a server is made from.
+type Config struct {
+	Listener net.Listener // of TCP; the server closes it
+	Serving  *pki.Serving // the certificate that clients see
+	Clusters *Clusters
+	Default  string // the cluster at the root
+
+	// ShutdownDelay is how long a server that is told to stop goes on as before, but for /readyz, so that balancers notice.
+	ShutdownDelay time.Duration
+	// DrainTimeout bounds the wait for requests that are under way.
+	DrainTimeout time.Duration
+	Log          *slog.Logger
+}
+
+// Server serves the clusters.
+type Server struct {
+	cfg  Config
+	http *http.Server
+}
+
+// Bounds of what a client may make the server wait for or remember before it is known.
+const (
+	readHeaderTimeout = 32 * time.Second
+	idleTimeout       = 3 * time.Minute
+	maxHeaderBytes    = 1 << 20
+	maxStreams        = 1000 // of one connection; clients with many watches open few connections
+)
+
+// New returns a server that Run starts.
+func New(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg}
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.route),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		TLSConfig: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: cfg.Serving.GetCertificate,
+			// Each cluster checks client certificates against its own authority.
+			ClientAuth: tls.RequestClientCert,
+			NextProtos: []string{"h2", "http/1.1"},
+		},
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // handshakes that clients give up
+	}
+	err := http2.ConfigureServer(s.http, &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout})
+	if err != nil {
+		return nil, fmt.Errorf("configure HTTP/2: %w", err)
+	}
+	return s, nil
+}
+
+// Run serves until ctx ends, then stops in order: not ready, the delay, no new connections, watches end, requests drain,
+// clusters close.
+func (s *Server) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.http.ServeTLS(s.cfg.Listener, "", "") }()
+	select {
+	case err := <-served:
+		return errors.Join(fmt.Errorf("serve: %w", err), s.cfg.Clusters.Close())
+	case <-ctx.Done():
+	}
+	s.cfg.Log.Info("Stopping", "delay", s.cfg.ShutdownDelay)
+	s.cfg.Clusters.stopReady()
+	if s.cfg.ShutdownDelay > 0 {
+		time.Sleep(s.cfg.ShutdownDelay)
+	}
+	s.cfg.Clusters.endWatches()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	err := s.http.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.cfg.Log.Warn("Some requests did not end in time and were cut", "timeout", s.cfg.DrainTimeout)
+		err = s.http.Close()
+	}
+	<-served
+	return errors.Join(err, s.cfg.Clusters.Close())
+}
