@@ -49,6 +49,7 @@ type cluster struct {
 	codecs    map[string]*object.Codec
 	resources map[string]*served
 	revisions map[storage.Key]storage.Revision
+	stop      func()
 }
 
 // served is one resource, answered in both ways.
@@ -92,7 +93,8 @@ func newClusterWith(t testing.TB, cfg read.Config, cc cache.Config) (*cluster, *
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = c.cache.Run(ctx) })
 	wg.Go(func() { _ = c.committer.Run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	c.stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(c.stop)
 	<-c.cache.Ready()
 
 	cfg.Serializer = wire()
