@@ -142,8 +142,9 @@ CREATE FUNCTION rowlock_commit(
     OUT status integer, OUT before bigint, OUT head bigint, OUT epoch bigint, OUT at timestamptz, OUT present bigint[]
 ) LANGUAGE plpgsql VOLATILE
 -- Plans here are cached for the life of a connection. These keep one that was made for empty tables from scanning them
--- when they are full.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off
+-- when they are full. What has to be scanned nevertheless then looks costly enough to be compiled, which takes longer
+-- than a hundred commits.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET jit = off
 AS $$
 DECLARE
     c     clusters%ROWTYPE;

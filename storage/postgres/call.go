@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,6 +45,9 @@ func (unsent) SafeToRetry() bool { return true }
 
 // again prepares for another try of something that is known not to have happened, or tells that there is no point.
 func (d *Database) again(ctx context.Context, try int, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	switch code(err) {
 	case "26000", "42P05", "0A000":
 		// A pooler gave us a server connection that does not have, or already has, our prepared statement. From now
@@ -51,15 +55,16 @@ func (d *Database) again(ctx context.Context, try int, err error) bool {
 		if !d.unprepared.Swap(true) {
 			d.log.Warn("Prepared statements were lost and are no longer used", "code", code(err))
 		}
-		return ctx.Err() == nil
+		return true
 	case "40001", "40P01", "23514":
 		// 23514: the partition of the log was dropped between being chosen and being written.
 	default:
 		if !lost(err) {
 			return false
 		}
-		// When one connection died, the others that lie idle probably did, too.
-		d.pool.Reset()
+		if !errors.As(err, new(unsent)) {
+			d.pool.Reset() // when one connection died, the others that lie idle probably did, too
+		}
 	}
 	// The first time at once: nearly always it is a stale connection.
 	return wait(ctx, time.Duration(try-1)*100*time.Millisecond)

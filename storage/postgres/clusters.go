@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -61,7 +62,7 @@ func (d *Database) OpenCluster(ctx context.Context, name string) (storage.Store,
 	s := &Store{db: d, name: name, wake: make(chan struct{}, 1)}
 	err = d.query(ctx, what, func(c *pgxpool.Conn) error {
 		err := c.QueryRow(ctx, d.sql.OpenCluster, d.args(name)...).Scan(&s.id, &s.seen)
-		if code(err) == "" && !lost(err) && err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("%s: %w", what, storage.ErrNotFound)
 		}
 		return err

@@ -62,10 +62,8 @@ func (d *Database) translate(ctx context.Context, what string, err error) error 
 	if ctx.Err() != nil {
 		return ended(ctx, what)
 	}
-	for _, ours := range []error{storage.ErrNotFound, storage.ErrClosed, storage.ErrSchema, storage.ErrBusy} {
-		if errors.Is(err, ours) {
-			return err
-		}
+	if errors.Is(err, storage.ErrNotFound) {
+		return err
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		v := judgeCode(pg.Code)
@@ -95,7 +93,7 @@ func lost(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return !said(pg)
 	}
-	return !errors.Is(err, pgx.ErrNoRows)
+	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.Is(err, storage.ErrNotFound)
 }
 
 // said tells whether the server refused a statement and undid it. FATAL and PANIC end the connection, and then the
