@@ -97,7 +97,7 @@ func (v *View) Matches(p *apistorage.SelectionPredicate) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if !p.Label.Matches(a.labels) {
+		if !p.Label.Matches(&a.labels) { // a pointer: a slice would be copied to the heap for each object
 			return false, nil
 		}
 	}
@@ -106,7 +106,7 @@ func (v *View) Matches(p *apistorage.SelectionPredicate) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return p.Field.Matches(a.fields), nil
+		return p.Field.Matches(&a.fields), nil
 	}
 	return true, nil
 }

@@ -52,7 +52,7 @@ func byKey(sel fields.Selector) bool {
 
 // matches tells whether an object passes. The error says that its bytes could not be read.
 func (p *predicate) matches(e *cache.Entry) (bool, error) {
-	if p.key != nil && !p.key.Matches(keyFields(e.Key)) {
+	if p.key != nil && !p.key.Matches((*keyFields)(&e.Key)) {
 		return false, nil
 	}
 	if p.rest == nil {
@@ -65,12 +65,13 @@ func (p *predicate) matches(e *cache.Entry) (bool, error) {
 	return ok, nil
 }
 
-// keyFields answers field selectors about metadata.name and metadata.namespace from a key.
+// keyFields answers field selectors about metadata.name and metadata.namespace from a key. It is used through a pointer
+// to the key, so that asking does not allocate.
 type keyFields storage.Key
 
-func (k keyFields) Has(string) bool { return true }
+func (k *keyFields) Has(string) bool { return true }
 
-func (k keyFields) Get(field string) string {
+func (k *keyFields) Get(field string) string {
 	if field == "metadata.name" {
 		return k.Name
 	}
