@@ -1,0 +1,86 @@
+package fieldmanager
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
+	"sigs.k8s.io/structured-merge-diff/v6/value"
+)
+
+// converter converts between objects and typed values for the field manager of one kind. It answers what upstream's
+// converter answers, and leaves out two things that upstream does on every write:
+//
+//   - Validation of objects in which duplicates are allowed, which are the live and the new object: their Go type
+//     already says that they are valid (models.trusts).
+//   - The conversion of a typed value back to an object, which upstream makes to learn the version it has: the value
+//     still knows the object it was made from.
+type converter struct {
+	models  func() (*models, error)
+	kind    schema.GroupKind
+	unknown managedfields.TypeConverter
+}
+
+var _ managedfields.TypeConverter = (*converter)(nil)
+
+// ObjectToTyped implements managedfields.TypeConverter. Objects of another kind have no model here, which makes managers
+// forget owners of fields in versions that the group does not serve, as upstream does.
+func (c *converter) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	m, err := c.models()
+	if err != nil {
+		return nil, err
+	}
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	model, ok := m.kinds[gvk]
+	if !ok || gvk.GroupKind() != c.kind {
+		return c.unknown.ObjectToTyped(obj, opts...)
+	}
+	t := typed.ParseableType{TypeRef: model, Schema: m.schema}
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		return t.FromUnstructured(u.UnstructuredContent(), opts...)
+	}
+	reflected, err := value.NewValueReflect(obj)
+	if err != nil {
+		return t.FromStructured(obj, opts...) // for upstream's error
+	}
+	v := &objectValue{Value: reflected, object: obj}
+	if slices.Contains(opts, typed.AllowDuplicates) && ownersAreObjects(obj) && m.trusts(reflect.TypeOf(obj), model) {
+		return typed.AsTypedUnvalidated(v, m.schema, model), nil
+	}
+	return typed.AsTyped(v, m.schema, model, opts...)
+}
+
+// TypedToObject implements managedfields.TypeConverter. The object is shared with the value: it is only read.
+func (c *converter) TypedToObject(v *typed.TypedValue) (runtime.Object, error) {
+	if made, ok := v.AsValue().(*objectValue); ok {
+		return made.object, nil
+	}
+	return c.unknown.TypedToObject(v)
+}
+
+// objectValue is the value of an object that remembers the object.
+type objectValue struct {
+	value.Value
+	object runtime.Object
+}
+
+// ownersAreObjects tells whether the fields in an object's managedFields are JSON objects, as field managers write
+// them. Their Go type could hold any JSON.
+func ownersAreObjects(obj runtime.Object) bool {
+	accessor, err := meta.Accessor(obj)
+	if err != nil {
+		return false
+	}
+	for _, entry := range accessor.GetManagedFields() {
+		if entry.FieldsV1 != nil && !bytes.HasPrefix(entry.FieldsV1.Raw, []byte("{")) {
+			return false
+		}
+	}
+	return true
+}
