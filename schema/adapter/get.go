@@ -42,11 +42,17 @@ func (s *Store) absent(key string, at storage.Revision, ignore bool, out runtime
 
 // show sets out to an object at a revision.
 func (s *Store) show(v *object.View, at storage.Revision, out runtime.Object) error {
-	obj, err := v.ObjectAt(at)
+	obj, err := v.Assignable()
 	if err != nil {
 		return s.fail(opName("read", v.Key()), err)
 	}
-	return setObject(out, obj)
+	if err := setObject(out, obj); err != nil {
+		return err
+	}
+	if at == v.Revision() {
+		return nil
+	}
+	return versioner.UpdateObject(out, uint64(at))
 }
 
 // fresh brings the cache to where a read with this resourceVersion may be answered: "" is the present, "0" is

@@ -101,7 +101,7 @@ func (s *Store) startPage(ctx context.Context, sc scope, opts apistorage.ListOpt
 
 // exactly returns the resource as it was at a revision.
 func (s *Store) exactly(ctx context.Context, rev storage.Revision) (cache.Snapshot, error) {
-	// What was compacted is gone even where a cache could still tell, or the answer would depend on the replica.
+	// What is known to be compacted is gone, even where the cache could still tell.
 	if uint64(rev) < s.floor.Load() {
 		return cache.Snapshot{}, fmt.Errorf("list at %d: %w", rev, storage.ErrCompacted)
 	}
@@ -149,7 +149,7 @@ func (s *Store) fill(ctx context.Context, p *page) ([]runtime.Object, error) {
 		ok, err := s.matches(v, &p.opts.Predicate)
 		if err == nil && ok {
 			var obj runtime.Object
-			if obj, err = v.Object(); err == nil {
+			if obj, err = v.Assignable(); err == nil {
 				objs = append(objs, obj)
 				p.last = e.Key
 			}

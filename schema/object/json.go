@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -39,7 +40,7 @@ func (v *View) JSON() ([]byte, int, error) {
 func AppendJSON(dst, data []byte, off int, rev storage.Revision) []byte {
 	dst = append(dst, data[:off]...)
 	last := data[off] == '}'
-	if last && data[off-1] != '{' {
+	if last && !bytes.HasSuffix(bytes.TrimRight(data[:off], " \t\r\n"), []byte{'{'}) {
 		dst = append(dst, ',')
 	}
 	dst = append(dst, `"resourceVersion":"`...)

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"weak"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/rowlock-io/rowlock/storage"
@@ -139,6 +140,19 @@ func (v *View) Object() (runtime.Object, error) {
 	d, err := v.decoded()
 	if err != nil {
 		return nil, err
+	}
+	return d.obj, nil
+}
+
+// Assignable returns the object for a caller that copies what the pointer points to and nothing deeper, as lists do. It
+// is shared, but for unstructured objects, where such a copy would still share the type and the metadata.
+func (v *View) Assignable() (runtime.Object, error) {
+	d, err := v.decoded()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := d.obj.(*unstructured.Unstructured); ok {
+		return shallowCopy(d.obj), nil
 	}
 	return d.obj, nil
 }
