@@ -235,3 +235,12 @@ func continueOfStatus(t *testing.T, body string) string {
 }
 
 func queryEscape(s string) string { return url.QueryEscape(s) }
+
+func readAll(t *testing.T, r io.Reader) string {
+	t.Helper()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
