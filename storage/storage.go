@@ -47,6 +47,10 @@ var (
 // MaxObjectBytes bounds one object's Data; larger ones are refused with ErrTooLarge.
 const MaxObjectBytes = 8 << 20
 
+// MinBatchBytes is what a batch of changes holds at least, counting Data and Prev, when it ends before its limit and
+// before the head. So a smaller one shows a reader, without another question, that it has caught up.
+const MinBatchBytes = 1 << 20
+
 // Revision numbers a cluster's changes, from 1 up, in commit order. Gaps are harmless. 0 means "none".
 type Revision uint64
 
@@ -189,8 +193,8 @@ type Writer interface {
 
 // Log is the ordered log of changes.
 type Log interface {
-	// Changes returns up to limit changes after a revision: ErrCompacted when some of them are gone, ErrFuture when
-	// after is beyond the head.
+	// Changes returns up to limit changes after a revision, fewer only at the head or when they are large, see
+	// MinBatchBytes: ErrCompacted when some of them are gone, ErrFuture when after is beyond the head.
 	Changes(ctx context.Context, after Revision, limit int) (Batch, error)
 	// Wake signals that the head may have moved by somebody else's commit. Signals coalesce and may be false; one
 	// comes within the driver's poll interval of every foreign commit, even when notifications are lost.

@@ -21,18 +21,19 @@ func TestApply(t *testing.T) {
 		// run commits "x", by s, among others, and returns the commit after which all must be there.
 		run   func(t *testing.T, s *stage, foreign storage.Store, give func(own), x []storage.Op) storage.Committed
 		reads int64 // calls of Changes, at most
+		rows  int64 // and changes that they return
 	}{
 		{"at once", func(t *testing.T, s *stage, _ storage.Store, give func(own), x []storage.Op) storage.Committed {
 			done := commit(t, s, x...)
 			give(own{x, done})
 			return done
-		}, 0},
+		}, 0, 0},
 		{"after a gap", func(t *testing.T, s *stage, foreign storage.Store, give func(own), x []storage.Op) storage.Committed {
 			commit(t, foreign, create(pod("b", "1"), "1"), create(pod("b", "2"), "1"))
 			done := commit(t, s, x...)
 			give(own{x, done})
 			return done
-		}, 1},
+		}, 1, 2},
 		{"between two", func(t *testing.T, s *stage, foreign storage.Store, give func(own), x []storage.Op) storage.Committed {
 			commit(t, foreign, create(pod("b", "1"), "1"))
 			done := commit(t, s, x...)
@@ -40,7 +41,7 @@ func TestApply(t *testing.T) {
 			give(own{x, done})
 			s.nudge()
 			return last
-		}, 3},
+		}, 3, 2},
 		{"out of order", func(t *testing.T, s *stage, _ storage.Store, give func(own), x []storage.Op) storage.Committed {
 			y := []storage.Op{create(pod("b", "1"), "1")}
 			first := commit(t, s, y...)
@@ -48,14 +49,14 @@ func TestApply(t *testing.T) {
 			give(own{x, done})
 			give(own{y, first})
 			return done
-		}, 1},
+		}, 1, 1},
 		{"log was faster", func(t *testing.T, s *stage, _ storage.Store, give func(own), x []storage.Op) storage.Committed {
 			done := commit(t, s, x...)
 			s.nudge()
 			synctest.Wait()
 			give(own{x, done})
 			return done
-		}, 1},
+		}, 1, 3},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,6 +67,7 @@ func TestApply(t *testing.T) {
 				c := start(t, cache.Config{Store: s})
 				synctest.Wait()
 				s.changes.Store(0)
+				s.rows.Store(0)
 				sel := storage.Selector{Resource: "pods"}
 				from := c.Position().Revision
 				w := watch(t, c, sel, from)
@@ -84,6 +86,9 @@ func TestApply(t *testing.T) {
 				}
 				if n := s.changes.Load(); n > tt.reads {
 					t.Errorf("%d pages of the log read, want at most %d", n, tt.reads)
+				}
+				if n := s.rows.Load(); n > tt.rows {
+					t.Errorf("%d changes read from the log, want at most %d: its own need not be", n, tt.rows)
 				}
 				equal(t, "changes", show(collect(t, w, last.Head)), logged(t, foreign, sel, from))
 				for _, op := range x {
@@ -171,4 +176,88 @@ func TestAux(t *testing.T) {
 	if v := e.Aux(); v != nil {
 		t.Errorf("aux when it was dropped: %v", v)
 	}
+}
+
+// TestApplyRace: while the reader holds a batch that it has yet to publish, Apply publishes the first part of it.
+func TestApplyRace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		open := database(t)
+		s, foreign := deaf(open()), open()
+		c := start(t, cache.Config{Store: s})
+		sel := storage.Selector{Resource: "pods"}
+		from := c.Position().Revision
+		w := watch(t, c, sel, from)
+		x := []storage.Op{create(pod("a", "x"), "1")}
+		done := commit(t, s, x...)
+		head := commit(t, foreign, create(pod("b", "y"), "1")).Head
+		hold := make(chan struct{})
+		s.set(func(s *stage) { s.onRead = func(context.Context) error { <-hold; return nil } })
+		s.nudge()
+		synctest.Wait()
+		c.Apply(x, nil, done)
+		if at := c.Position().Revision; at != done.Head {
+			t.Errorf("Apply while the reader reads: cache is at %d, want %d", at, done.Head)
+		}
+		close(hold)
+		waitFor(t, c, head)
+		equal(t, "changes", show(collect(t, w, head)), logged(t, foreign, sel, from))
+	})
+}
+
+// TestApplyOfHalfKnown: the reader got a part of a commit, because its batch ended there, before the commit was applied.
+func TestApplyOfHalfKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := deaf(database(t)())
+		c := start(t, cache.Config{Store: s})
+		ops := []storage.Op{
+			create(pod("a", "x"), string(make([]byte, storage.MinBatchBytes))), create(pod("a", "y"), "1"),
+			create(pod("a", "z"), "1"),
+		}
+		done := commit(t, s, ops...)
+		n, hold := 0, make(chan struct{})
+		s.set(func(s *stage) {
+			s.cut = storage.MinBatchBytes
+			s.onRead = func(context.Context) error {
+				if n++; n == 2 {
+					<-hold
+					return storage.ErrBusy
+				}
+				return nil
+			}
+		})
+		s.nudge()
+		synctest.Wait()
+		if at := c.Position().Revision; at != done.Before.Revision+1 {
+			t.Errorf("cache is at %d, want to have the first of the commit after %d", at, done.Before.Revision)
+		}
+		c.Apply(ops, nil, done)
+		close(hold)
+		waitFor(t, c, done.Head)
+		equal(t, "pods", stateIn(t, c.Snapshot("pods")), stateOf(t, s.Store, storage.Selector{Resource: "pods"}, 0))
+	})
+}
+
+// TestCutBatches: a batch that ended early for its size is not the end of the log.
+func TestCutBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		open := database(t)
+		s, foreign := deaf(open()), open()
+		s.cut = storage.MinBatchBytes
+		c := start(t, cache.Config{Store: s})
+		var head storage.Revision
+		for i := range 10 {
+			head = commit(t, foreign, create(pod("a", string(rune('0'+i))), string(make([]byte, storage.MinBatchBytes/2)))).Head
+		}
+		s.nudge()
+		synctest.Wait()
+		if at := c.Position().Revision; at != head {
+			t.Errorf("cache is at %d of %d after one wake-up", at, head)
+		}
+		if n := s.changes.Load(); n > 7 {
+			t.Errorf("%d questions for five batches", n)
+		}
+	})
 }

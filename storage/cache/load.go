@@ -10,10 +10,6 @@ import (
 
 // load builds a new world from one listing and puts it in place of the old one, whose watchers end.
 func (c *Cache) load(ctx context.Context, cause error) error {
-	// From here on Apply leaves the old world alone, so the listing is at least as new as what has been shown.
-	c.mu.Lock()
-	c.broken = true
-	c.mu.Unlock()
 	old := c.world.Load()
 	w, err := c.list(ctx, old)
 	if err != nil {

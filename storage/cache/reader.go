@@ -123,8 +123,8 @@ func (c *Cache) follow(ctx context.Context, full bool) error {
 		if err := c.advance(w, b); err != nil {
 			return err
 		}
-		if len(b.Changes) == limit {
-			continue
+		if len(b.Changes) == limit || bytes(&b) >= storage.MinBatchBytes {
+			continue // there may be more
 		}
 		if !waiting {
 			return nil
@@ -134,6 +134,13 @@ func (c *Cache) follow(ctx context.Context, full bool) error {
 			return fmt.Errorf("log ends at %d, before a commit of our own: %w", b.Revision, storage.ErrBusy)
 		}
 	}
+}
+
+func bytes(b *storage.Batch) (n int) {
+	for i := range b.Changes {
+		n += len(b.Changes[i].Data) + len(b.Changes[i].Prev)
+	}
+	return n
 }
 
 // advance publishes what of a batch is news, and then the pending commits that follow on it.

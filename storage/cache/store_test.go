@@ -15,12 +15,15 @@ type stage struct {
 	wake    chan struct{} // instead of the store's, when set
 	epoch   atomic.Uint64 // added to the store's
 	changes atomic.Int64  // calls so far
+	rows    atomic.Int64  // changes returned so far
 	heads   atomic.Int64
 	lists   atomic.Int64
 
 	mu       sync.Mutex
 	onChange func(ctx context.Context, after storage.Revision) error // before a Changes; an error is its answer
-	onHead   func(ctx context.Context) error // after the head was read
+	onHead   func(ctx context.Context) error                         // after the head was read
+	onRead   func(ctx context.Context) error                         // after a Changes was read
+	cut      int                                                     // bytes after which a batch ends early, when set
 	// before a List
 	onList func(ctx context.Context, opts storage.ListOptions) error
 }
@@ -62,6 +65,20 @@ func (s *stage) Changes(ctx context.Context, after storage.Revision, limit int) 
 	}
 	b, err := s.Store.Changes(ctx, after, limit)
 	b.Epoch += s.epoch.Load()
+	s.mu.Lock()
+	read, cut := s.onRead, s.cut
+	s.mu.Unlock()
+	size := 0
+	for i := range b.Changes {
+		if size += len(b.Changes[i].Data) + len(b.Changes[i].Prev); cut > 0 && size >= cut && i+1 < len(b.Changes) {
+			b.Changes, b.Revision = b.Changes[:i+1], b.Changes[i].Revision
+			break
+		}
+	}
+	s.rows.Add(int64(len(b.Changes)))
+	if read != nil && err == nil {
+		err = read(ctx)
+	}
 	return b, err
 }
 
