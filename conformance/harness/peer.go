@@ -43,7 +43,8 @@ func (c *Cluster) onEtcd(t testing.TB) {
 				"--token-auth-file="+tokens, "--authorization-mode=Node,RBAC",
 				"--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
 				"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+key,
-				"--service-account-signing-key-file="+key, "--allow-privileged=true", "--anonymous-auth=true")
+				"--service-account-signing-key-file="+key, "--allow-privileged=true", "--anonymous-auth=true",
+				"--shutdown-watch-termination-grace-period=1s") // else it waits a minute for watches to end
 		})
 		writeTokenKubeconfig(t, kubeconfig, s.URL)
 		return s

@@ -36,7 +36,6 @@ func TestScripts(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:                filepath.Join("testdata", "script"),
 			RequireUniqueNames: true,
-			ContinueOnError: true,
 			Setup: func(env *testscript.Env) error {
 				// The working directory is called script-NAME.
 				ns := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
