@@ -71,18 +71,17 @@ func TestPowerLoss(t *testing.T) {
 // process whose start time tells a restart.
 func killBackend(t *testing.T, url string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	process, err := os.FindProcess(int(conn.PgConn().PID()))
+	victim, witness := connect(t, url), connect(t, url)
+	process, err := os.FindProcess(int(victim.PgConn().PID()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = conn.Exec(t.Context(), "SELECT pg_sleep(60)") // until it is noticed
+	if _, err := witness.Exec(t.Context(), "SELECT pg_sleep(600)"); err == nil {
+		t.Fatal("the other backends lived on")
+	}
 	for {
 		c, err := pgx.Connect(t.Context(), url)
 		if err == nil {

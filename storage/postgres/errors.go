@@ -65,6 +65,9 @@ func (d *Database) translate(ctx context.Context, what string, err error) error 
 	if errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
+	if errors.Is(err, errReadOnly) {
+		return fmt.Errorf("%s: %w: the database takes no writes: connect to the primary (%s)", what, storage.ErrBusy, err)
+	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		v := judgeCode(pg.Code)
 		if v.kind == nil {

@@ -9,6 +9,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -131,7 +132,12 @@ func newDatabase(ctx context.Context, cfg Config) (*Database, error) {
 	}
 	if pc.ConnConfig.ValidateConnect == nil {
 		// Among several hosts, the one that takes writes.
-		pc.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		pc.ConnConfig.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+			if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn); err != nil {
+				return fmt.Errorf("%w: %w", errReadOnly, err)
+			}
+			return nil
+		}
 	}
 	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
 		pc.ConnConfig.RuntimeParams["application_name"] = "rowlock"
@@ -145,6 +151,8 @@ func newDatabase(ctx context.Context, cfg Config) (*Database, error) {
 	d.news.kick = make(chan struct{}, 1)
 	return d, nil
 }
+
+var errReadOnly = errors.New("this server does not take writes")
 
 // begin ties a call to its context and to Close. end must be called.
 func (d *Database) begin(ctx context.Context, what string) (_ context.Context, end func(), err error) {
