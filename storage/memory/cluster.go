@@ -17,7 +17,7 @@ type cluster struct {
 	name    string
 	created time.Time
 
-	writing sync.Mutex // held for a whole commit, so that commits are judged one after another
+	writing chan struct{} // of one: full for a whole commit, so that commits are judged one after another
 
 	mu      sync.RWMutex
 	pos     storage.Position
@@ -36,6 +36,7 @@ func newCluster(name string, now time.Time) *cluster {
 	return &cluster{
 		name:    name,
 		created: now,
+		writing: make(chan struct{}, 1),
 		pos:     storage.Position{Epoch: 1, Revision: 1},
 		floor:   1,
 		objects: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}),

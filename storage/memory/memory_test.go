@@ -36,13 +36,13 @@ func (b *backend) Hold(t testing.TB, ops ...storage.Op) func() {
 	c := b.db.clusters[clusterName]
 	parked, resume, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	c.writing.Lock()
+	c.writing <- struct{}{}
 	c.beforeVisible = func(got []storage.Op) {
 		if got[0].Key == ops[0].Key {
 			once.Do(func() { close(parked); <-resume })
 		}
 	}
-	c.writing.Unlock()
+	<-c.writing
 	go func() {
 		defer close(done)
 		if _, err := s.Commit(t.Context(), ops); err != nil {

@@ -14,8 +14,12 @@ func (s *Store) Commit(ctx context.Context, ops []storage.Op) (storage.Committed
 		return storage.Committed{}, fmt.Errorf("commit: %w", err)
 	}
 	c := s.c
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	select {
+	case c.writing <- struct{}{}:
+	case <-ctx.Done():
+		return storage.Committed{}, fmt.Errorf("commit: %w", context.Cause(ctx))
+	}
+	defer func() { <-c.writing }()
 
 	done, changes, err := s.judge(ctx, ops)
 	if err != nil {
@@ -49,7 +53,7 @@ func (s *Store) Commit(ctx context.Context, ops []storage.Op) (storage.Committed
 	return done, nil
 }
 
-// judge needs c.writing, so that nothing can change until its verdicts are applied.
+// judge needs c.writing taken, so that nothing can change until its verdicts are applied.
 func (s *Store) judge(ctx context.Context, ops []storage.Op) (storage.Committed, []storage.Change, error) {
 	c := s.c
 	c.mu.RLock()

@@ -4,5 +4,30 @@ package storagetest
 func promises() []promise {
 	return []promise{
 		{"Conditional", testConditional},
+		{"Independent", testIndependent},
+		{"ReadOwnWrites", testReadOwnWrites},
+		{"CommitOrder", testCommitOrder},
+		{"Ordered", testOrdered},
+		{"Unique", testUnique},
+		{"Reliable", testReliable},
+		{"Resumable", testResumable},
+		{"Bookmarkable", testBookmarkable},
+		{"OneSnapshot", testOneSnapshot},
+		{"Compacted", testCompacted},
+		{"Future", testFuture},
+		{"ByteOrder", testByteOrder},
+		{"Relaxed", testRelaxed},
+		{"Isolated", testIsolated},
+		{"Cancel", testCancel},
+		{"Closed", testClosed},
+
+		{"Malformed", testMalformed},
+		{"Selectors", testSelectors},
+		{"Past", testPast},
+		{"Horizon", testHorizon},
+		{"Wake", testWake},
+		{"Catalogue", testCatalogue},
+		{"Restart", testRestart},
+		{"Model", testModel},
 	}
 }
