@@ -33,19 +33,20 @@ func (c *Cluster) onEtcd(t testing.TB) {
 		t.Fatal(err)
 	}
 	key := writeSigningKey(t, filepath.Join(c.Dir, "service-accounts.key"))
-	c.newServer = func(t testing.TB) *Server {
+	c.newServer = func(t testing.TB, flags []string) *Server {
 		port := FreePort(t)
 		certs := filepath.Join(c.Dir, fmt.Sprintf("certs-%d", port))
 		kubeconfig := filepath.Join(c.Dir, fmt.Sprintf("kube-apiserver-%d.kubeconfig", port))
-		s := newServer(t, port, kubeconfig, kubeconfig+".log", func() *exec.Cmd {
-			return exec.Command(binary, "--etcd-servers="+etcd, "--bind-address=127.0.0.1",
-				"--secure-port="+strconv.Itoa(port), "--advertise-address=192.0.2.10", "--cert-dir="+certs,
-				"--token-auth-file="+tokens, "--authorization-mode=Node,RBAC",
-				"--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
-				"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+key,
-				"--service-account-signing-key-file="+key, "--allow-privileged=true", "--anonymous-auth=true",
-				"--shutdown-watch-termination-grace-period=1s") // else it waits a minute for watches to end
-		})
+		args := append([]string{
+			"--etcd-servers=" + etcd, "--bind-address=127.0.0.1",
+			"--secure-port=" + strconv.Itoa(port), "--advertise-address=192.0.2.10", "--cert-dir=" + certs,
+			"--token-auth-file=" + tokens, "--authorization-mode=Node,RBAC",
+			"--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
+			"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + key,
+			"--service-account-signing-key-file=" + key, "--allow-privileged=true", "--anonymous-auth=true",
+			"--shutdown-watch-termination-grace-period=1s", // else it waits a minute for watches to end
+		}, flags...)
+		s := newServer(t, port, kubeconfig, kubeconfig+".log", func() *exec.Cmd { return exec.Command(binary, args...) })
 		writeTokenKubeconfig(t, kubeconfig, s.URL)
 		return s
 	}

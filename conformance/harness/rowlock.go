@@ -16,8 +16,8 @@ func (c *Cluster) onSQLite(t testing.TB) {
 	t.Helper()
 	binary := Rowlock(t)
 	data := filepath.Join(c.Dir, "data")
-	c.newServer = func(t testing.TB) *Server {
-		return c.rowlock(t, binary, "up", "--data-dir", data)
+	c.newServer = func(t testing.TB, flags []string) *Server {
+		return c.rowlock(t, binary, append([]string{"up", "--data-dir", data}, flags...))
 	}
 }
 
@@ -28,8 +28,10 @@ func (c *Cluster) onPostgres(t testing.TB) {
 	c.Postgres = NewPostgres(t)
 	database := c.Postgres.CreateDatabase(t, Database)
 	WriteKey(t, c.KeyFile())
-	c.newServer = func(t testing.TB) *Server {
-		return c.rowlock(t, binary, "server", "--database", database, "--encryption-key-file", c.KeyFile())
+	c.newServer = func(t testing.TB, flags []string) *Server {
+		return c.rowlock(t, binary, append([]string{
+			"server", "--database", database, "--encryption-key-file", c.KeyFile(),
+		}, flags...))
 	}
 }
 
@@ -52,7 +54,7 @@ func WriteKey(t testing.TB, file string) {
 }
 
 // rowlock describes a server with the arguments, on a port of its own.
-func (c *Cluster) rowlock(t testing.TB, binary string, args ...string) *Server {
+func (c *Cluster) rowlock(t testing.TB, binary string, args []string) *Server {
 	t.Helper()
 	port := FreePort(t)
 	file := func(kind string) string { return filepath.Join(c.Dir, fmt.Sprintf("rowlock-%d.%s", port, kind)) }

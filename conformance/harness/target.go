@@ -56,8 +56,7 @@ type Cluster struct {
 	Dir      string    // holds the files of the servers; with SQLite, the database too
 	Postgres *Postgres // nil for the other targets
 
-	newServer func(t testing.TB) *Server
-	compact   func(t testing.TB)
+	newServer func(t testing.TB, flags []string) *Server
 }
 
 // NewCluster makes an empty cluster that goes with the test.
@@ -75,16 +74,24 @@ func (target Target) NewCluster(t testing.TB) *Cluster {
 	return c
 }
 
-// NewServer describes one more server on the cluster's data; it is not started.
-func (c *Cluster) NewServer(t testing.TB) *Server {
+// NewServer describes one more server on the cluster's data, with further flags; it is not started.
+func (c *Cluster) NewServer(t testing.TB, flags ...string) *Server {
 	t.Helper()
-	return c.newServer(t)
+	return c.newServer(t, flags)
 }
 
-// StartServer starts one more server on the cluster's data and waits until it is ready.
-func (c *Cluster) StartServer(t testing.TB) *Server {
+// StartServer starts one more server on the cluster's data, with further flags, and waits until it is ready.
+func (c *Cluster) StartServer(t testing.TB, flags ...string) *Server {
 	t.Helper()
-	s := c.newServer(t)
+	s := c.newServer(t, flags)
 	s.Start(t)
 	return s
+}
+
+// ShortHistory is the flag that makes a server forget the past about a second after it is the past.
+func (target Target) ShortHistory() string {
+	if target == KubeAPIServer {
+		return "--etcd-compaction-interval=1s"
+	}
+	return "--history-retention=1s"
 }
