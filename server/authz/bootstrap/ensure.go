@@ -30,7 +30,7 @@ type Config struct {
 	Reader Reader
 	// Client writes. It is used from many goroutines at once, so that writes share commits; it should not limit its rate.
 	Client rbacv1client.RbacV1Interface
-	Log    *slog.Logger
+	Log    *slog.Logger // nil: nothing is logged
 }
 
 // Summary counts what Ensure did.
@@ -46,6 +46,9 @@ const writers = 64
 // it only reads from cfg.Reader. Namespaces must exist. It goes on after an error and returns all of them; calling it
 // again does the rest. Replicas may do this at the same time.
 func (p *Policy) Ensure(ctx context.Context, cfg Config) (Summary, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	e := &ensurer{cfg: cfg}
 	bindings, err := readBindings(ctx, cfg.Reader, p.Namespaces())
 	if err != nil {

@@ -267,7 +267,7 @@ func TestOneFailureDoesNotStopTheRest(t *testing.T) {
 		return o.Name == "edit", nil, apierrors.NewForbidden(rbacv1.Resource("clusterroles"), o.Name, nil)
 	})
 	policy := bootstrap.NewPolicy()
-	sum, err := policy.Ensure(t.Context(), bootstrap.Config{Reader: s, Client: s, Log: slog.New(slog.DiscardHandler)})
+	sum, err := policy.Ensure(t.Context(), bootstrap.Config{Reader: s, Client: s})
 	if !apierrors.IsForbidden(err) && (err == nil || !strings.Contains(err.Error(), "clusterrole edit")) {
 		t.Errorf("got error %v", err)
 	}
