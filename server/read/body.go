@@ -42,8 +42,9 @@ func (h *Handler) newBody(w http.ResponseWriter, req *http.Request, contentType 
 // full tells whether it is time to spill.
 func (b *body) full() bool { return len(b.buf) >= pieceBytes }
 
-// spill hands what has been gathered to the connection. After a failed write the rest is discarded.
-func (b *body) spill() {
+// spill hands what has been gathered to the connection. It tells whether the connection still takes it; when it does not,
+// the rest is discarded.
+func (b *body) spill() bool {
 	if b.out == nil {
 		b.start()
 	}
@@ -51,6 +52,7 @@ func (b *body) spill() {
 		_, b.err = b.out.Write(b.buf)
 	}
 	b.buf = b.buf[:0]
+	return b.err == nil
 }
 
 func (b *body) start() {

@@ -109,8 +109,8 @@ func (i *pieces) write(out *body, res *Resource, p *page) error {
 			out.buf = append(out.buf, ',')
 		}
 		out.buf = i.list[n].appendJSON(out.buf)
-		if out.full() {
-			out.spill()
+		if out.full() && !out.spill() {
+			return nil // nobody is left to read the rest
 		}
 	}
 	out.buf = append(out.buf, "]}\n"...)
@@ -134,8 +134,8 @@ func (i *pieces) writeProtobuf(out *body, res *Resource, p *page) error {
 	out.buf = appendField(out.buf, listMetadata, meta)
 	for n := range i.list {
 		out.buf = appendField(out.buf, listItems, i.list[n].data)
-		if out.full() {
-			out.spill()
+		if out.full() && !out.spill() {
+			return nil // nobody is left to read the rest
 		}
 	}
 	out.buf = append(out.buf, unknownTail...)

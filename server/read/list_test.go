@@ -198,3 +198,26 @@ func TestUnreadable(t *testing.T) {
 		}
 	}
 }
+
+// TestStoredOtherwise: an object whose bytes do not begin like those of its kind (they were stored in another version,
+// or by other hands) is encoded anew, and looks like all others.
+func TestStoredOtherwise(t *testing.T) {
+	t.Parallel()
+	c, h := newCluster(t, read.Config{})
+	rv := c.fill(t)
+	server, oracle := c.servers(t, h)
+	path := fmt.Sprintf("/api/v1/configmaps?watch=true&resourceVersion=%d", rv)
+	header := map[string]string{"Accept": asJSON}
+	want, got := open(t, oracle, path, header), open(t, server, path, header)
+	c.putRaw(t, "configmaps", "default", "cm-odd",
+		[]byte(`{ "apiVersion":"v1","data":{"key":"x"}, "kind":"ConfigMap","metadata":{"labels":{"app":"odd"},"name":"cm-odd","namespace":"default"}}`))
+	c.script(t)
+	if diff := cmp.Diff(want.read(t), got.read(t)); diff != "" {
+		t.Errorf("-upstream +bytes:\n%s", diff)
+	}
+	for _, path := range []string{"/api/v1/configmaps", "/api/v1/namespaces/default/configmaps/cm-odd", "/api/v1/configmaps?labelSelector=app%3Dodd"} {
+		for _, accept := range []string{asJSON, asProtobuf} {
+			compare(t, server, oracle, path, map[string]string{"Accept": accept}, true)
+		}
+	}
+}

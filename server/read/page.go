@@ -95,6 +95,9 @@ func (h *Handler) snapshot(ctx context.Context, res *Resource, v *view) (cache.S
 	return snap, fmt.Errorf("%s at revision %d: %w", res.storageName, v.exact, err)
 }
 
+// checkEvery is how many objects are looked at before the question whether somebody still waits.
+const checkEvery = 512
+
 // read gathers what a view shows through a predicate.
 func (h *Handler) read(ctx context.Context, res *Resource, v *view, pred *predicate) (page, error) {
 	snap, err := h.snapshot(ctx, res, v)
@@ -118,12 +121,17 @@ func (h *Handler) read(ctx context.Context, res *Resource, v *view, pred *predic
 	if pred.all && v.limit == 0 {
 		p.entries = make([]*cache.Entry, 0, snap.Count(v.namespace, after))
 	}
-	more := false
+	more, looked := false, 0
 	var last storage.Key
 	snap.Scan(v.namespace, after, func(e *cache.Entry) bool {
 		if v.limit > 0 && int64(len(p.entries)) >= v.limit {
 			more = true
 			return false
+		}
+		if looked++; looked%checkEvery == 0 {
+			if err = ctx.Err(); err != nil {
+				return false
+			}
 		}
 		last = e.Key
 		err = p.add(e, pred)
