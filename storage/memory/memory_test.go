@@ -1,19 +1,20 @@
-package memory
+package memory_test
 
 import (
 	"sync"
 	"testing"
 
 	"github.com/rowlock-io/rowlock/storage"
+	"github.com/rowlock-io/rowlock/storage/memory"
 	"github.com/rowlock-io/rowlock/storage/storagetest"
 )
 
 const clusterName = "test"
 
-type backend struct{ db *Database }
+type backend struct{ db *memory.Database }
 
 func newBackend(t testing.TB) storagetest.Backend {
-	db := New()
+	db := memory.New()
 	if err := db.CreateCluster(t.Context(), clusterName); err != nil {
 		t.Fatal(err)
 	}
@@ -33,16 +34,13 @@ func (b *backend) Open(t testing.TB) storage.Store {
 
 func (b *backend) Hold(t testing.TB, ops ...storage.Op) func() {
 	s := b.Open(t)
-	c := b.db.clusters[clusterName]
 	parked, resume, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	c.writing <- struct{}{}
-	c.beforeVisible = func(got []storage.Op) {
+	b.db.ParkIn(clusterName, func(got []storage.Op) {
 		if got[0].Key == ops[0].Key {
 			once.Do(func() { close(parked); <-resume })
 		}
-	}
-	<-c.writing
+	})
 	go func() {
 		defer close(done)
 		if _, err := s.Commit(t.Context(), ops); err != nil {
@@ -57,9 +55,7 @@ func (b *backend) Hold(t testing.TB, ops ...storage.Op) func() {
 
 // Crash loses nothing: there are no relaxed writes here, and this process is the disk.
 func (b *backend) Crash(t testing.TB) {
-	for _, s := range b.db.clusters[clusterName].handles {
-		defer func() { _ = s.Close() }()
-	}
+	b.db.CloseHandles(clusterName)
 }
 
 func TestStorage(t *testing.T) { storagetest.Run(t, newBackend) }

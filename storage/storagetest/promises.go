@@ -28,6 +28,5 @@ func promises() []promise {
 		{"Wake", testWake},
 		{"Catalogue", testCatalogue},
 		{"Restart", testRestart},
-		{"Model", testModel},
 	}
 }

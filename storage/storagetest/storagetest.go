@@ -22,7 +22,7 @@ type Backend interface {
 	Crash(t testing.TB)
 }
 
-// Run runs the suite; newBackend is called once for each test.
+// Run runs the suite; newBackend is called for each test.
 func Run(t *testing.T, newBackend func(testing.TB) Backend) {
 	for _, tc := range promises() {
 		t.Run(tc.name, func(t *testing.T) {
@@ -30,6 +30,10 @@ func Run(t *testing.T, newBackend func(testing.TB) Backend) {
 			tc.run(t, newBackend(t))
 		})
 	}
+	t.Run("Model", func(t *testing.T) {
+		t.Parallel()
+		testModel(t, newBackend)
+	})
 }
 
 // Bench runs the benchmarks.
