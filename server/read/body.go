@@ -19,6 +19,7 @@ const (
 type pools struct {
 	buffers sync.Pool // *[]byte
 	zips    sync.Pool // *gzip.Writer
+	flaters sync.Pool // *flate.Writer
 }
 
 // body is the answer to one GET or LIST, written in pieces and compressed when that is asked for and pays.
@@ -26,7 +27,8 @@ type body struct {
 	pools       *pools
 	w           http.ResponseWriter
 	contentType string
-	gzip        bool
+	gzip        bool // the client takes it
+	encoded     bool // what is gathered is compressed already
 	buf         []byte
 	kept        *[]byte
 	out         io.Writer // nil until the first piece
@@ -58,9 +60,12 @@ func (b *body) spill() bool {
 func (b *body) start() {
 	header := b.w.Header()
 	b.out = b.w
-	if b.gzip && len(b.buf) > gzipThreshold {
+	long := b.gzip && !b.encoded && len(b.buf) > gzipThreshold
+	if long || b.encoded {
 		header.Set("Content-Encoding", "gzip")
 		header.Add("Vary", "Accept-Encoding")
+	}
+	if long {
 		b.zip = b.pools.zip(b.w)
 		b.out = b.zip
 	}

@@ -11,5 +11,7 @@
 //     upstream's handlers, whose words are then the answer.
 //   - A list or the initial events of a watch come from one immutable snapshot and are written in pieces, without a lock
 //     and without a copy of the whole; a slow client holds only its own goroutine.
+//   - Large lists for clients that take gzip are put together from runs of objects that were compressed once, so that the
+//     second list of a resource costs hardly more than one that is not compressed. Memory for that is bounded.
 //   - A page's continue token is upstream's: any server that speaks storage.EncodeContinue can go on from it.
 package read

@@ -13,10 +13,12 @@ import (
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 )
 
-// The defaults are kube-apiserver's.
+// The defaults; the times are kube-apiserver's.
 const (
 	defaultMinRequestTimeout = 30 * time.Minute
 	defaultBookmarkInterval  = time.Minute
+
+	defaultCompressedBytes = 16 << 20
 )
 
 // Config is what all resources of one control plane share. Only Serializer is required.
@@ -28,6 +30,8 @@ type Config struct {
 	MinRequestTimeout time.Duration
 	// BookmarkInterval is the time between two bookmarks of a watch that asked for them.
 	BookmarkInterval time.Duration
+	// CompressedBytes bounds what is kept of compressed lists, for all resources together; the default is 16 MiB.
+	CompressedBytes int64
 	// Serving, when not nil, is done when the server begins to shut down: all watches end then, cleanly. A context and not
 	// a channel because a thousand watches can hang on it without a goroutine each.
 	Serving context.Context
@@ -43,6 +47,7 @@ type Handler struct {
 	watchList bool
 	pools     pools
 	lists     sync.Pool // *pieces
+	runs      runs
 }
 
 // New returns a Handler. It starts nothing.
@@ -53,10 +58,14 @@ func New(cfg Config) *Handler {
 	if cfg.BookmarkInterval <= 0 {
 		cfg.BookmarkInterval = defaultBookmarkInterval
 	}
+	if cfg.CompressedBytes <= 0 {
+		cfg.CompressedBytes = defaultCompressedBytes
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Handler{
+		runs:      runs{max: cfg.CompressedBytes},
 		cfg:       cfg,
 		compress:  utilfeature.DefaultFeatureGate.Enabled(features.APIResponseCompression),
 		watchList: utilfeature.DefaultFeatureGate.Enabled(features.WatchList),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -46,7 +47,7 @@ func (h *Handler) List(w http.ResponseWriter, req *http.Request, info *request.R
 	}
 	out := h.newBody(w, req, m.contentType())
 	defer out.release()
-	if err := items.write(out, res, &p); err != nil {
+	if err := items.write(h, out, res, &p); err != nil {
 		h.fail(w, req, res, err)
 		return true
 	}
@@ -62,8 +63,8 @@ type pieces struct {
 	list  []piece
 }
 
-// piece is one item: its JSON, with the place and the value of the resourceVersion that is to be put in (revision 0: it
-// is in already), or its protobuf.
+// piece is one item: its JSON, with the place where its resourceVersion is to be put in, or its protobuf. The revision is
+// 0 for JSON that was encoded anew and has its resourceVersion.
 type piece struct {
 	data     []byte
 	off      int
@@ -93,51 +94,55 @@ func (i *pieces) release() {
 	i.pool.Put(i)
 }
 
-func (i *pieces) write(out *body, res *Resource, p *page) error {
-	if i.media == mediaProtobuf {
-		return i.writeProtobuf(out, res, p)
-	}
-	meta, err := json.Marshal(p.meta())
+// write writes the list.
+func (i *pieces) write(h *Handler, out *body, res *Resource, p *page) error {
+	head, tail, err := i.frame(res, p)
 	if err != nil {
 		return fmt.Errorf("encode list metadata: %w", err)
 	}
-	out.buf = append(out.buf, res.listHead...)
-	out.buf = append(out.buf, meta...)
-	out.buf = append(out.buf, `,"items":[`...)
+	if out.gzip && i.worthRuns() {
+		i.writeZipped(h, out, res, head, tail)
+		return nil
+	}
+	out.buf = append(out.buf, head...)
 	for n := range i.list {
-		if n > 0 {
-			out.buf = append(out.buf, ',')
-		}
-		out.buf = i.list[n].appendJSON(out.buf)
+		out.buf = appendItems(out.buf, i.media, i.list[n:n+1], n == 0)
 		if out.full() && !out.spill() {
 			return nil // nobody is left to read the rest
 		}
 	}
-	out.buf = append(out.buf, "]}\n"...)
+	out.buf = append(out.buf, tail...)
 	return nil
 }
 
-// writeProtobuf writes the envelope of a list, whose sizes have to be known before the first byte. Nothing can fail once
-// something is written.
-func (i *pieces) writeProtobuf(out *body, res *Resource, p *page) error {
+// frame is what stands in front of and behind the items.
+func (i *pieces) frame(res *Resource, p *page) (head, tail []byte, err error) {
 	listMeta := p.meta()
-	meta, err := listMeta.Marshal()
-	if err != nil {
-		return fmt.Errorf("encode list metadata: %w", err)
+	if i.media == mediaJSON {
+		meta, err := json.Marshal(listMeta)
+		return slices.Concat(res.listHead, meta, []byte(`,"items":[`)), []byte("]}\n"), err
 	}
+	meta, err := listMeta.Marshal()
+	// The envelope has to say how long it is before the first item.
 	size := fieldSize(len(meta))
 	for n := range i.list {
 		size += fieldSize(len(i.list[n].data))
 	}
-	out.buf = append(out.buf, res.protoHead...)
-	out.buf = appendTag(out.buf, unknownRaw, size)
-	out.buf = appendField(out.buf, listMetadata, meta)
-	for n := range i.list {
-		out.buf = appendField(out.buf, listItems, i.list[n].data)
-		if out.full() && !out.spill() {
-			return nil // nobody is left to read the rest
+	head = appendTag(slices.Clone(res.protoHead), unknownRaw, size)
+	return appendField(head, listMetadata, meta), []byte(unknownTail), err
+}
+
+// appendItems appends items that follow each other in a list; first says that nothing is in front of them.
+func appendItems(dst []byte, m media, items []piece, first bool) []byte {
+	for n := range items {
+		if m == mediaProtobuf {
+			dst = appendField(dst, listItems, items[n].data)
+			continue
 		}
+		if n > 0 || !first {
+			dst = append(dst, ',')
+		}
+		dst = items[n].appendJSON(dst)
 	}
-	out.buf = append(out.buf, unknownTail...)
-	return nil
+	return dst
 }

@@ -50,6 +50,38 @@ func TestGzip(t *testing.T) {
 	}
 }
 
+// TestGzipOfChangingLists: lists that are put together from what was compressed before are what they would be anew.
+func TestGzipOfChangingLists(t *testing.T) {
+	t.Parallel()
+	for _, bound := range []int64{1, 40_000, 0} {
+		t.Run(fmt.Sprint(bound), func(t *testing.T) {
+			t.Parallel()
+			c, h := newCluster(t, read.Config{CompressedBytes: bound})
+			c.big(t, 700)
+			server, oracle := c.servers(t, h)
+			for round := range 6 {
+				for _, path := range []string{"/api/v1/configmaps", "/api/v1/configmaps?limit=300", "/api/v1/configmaps?labelSelector=shard+notin+(3,4)"} {
+					for _, accept := range []string{asJSON, asProtobuf} {
+						header := map[string]string{"Accept": accept, "Accept-Encoding": "gzip"}
+						want, _ := fetch(t, oracle, path, header)
+						got, _ := fetch(t, server, path, header)
+						if len(got.Body) > len(want.Body)*3/2 {
+							t.Errorf("round %d %s: %d bytes compressed, upstream %d", round, path, len(got.Body), len(want.Body))
+						}
+						want.Body, got.Body = gunzip(t, want.Body), gunzip(t, got.Body)
+						if diff := cmp.Diff(want, got); diff != "" {
+							t.Fatalf("round %d %s: -upstream +bytes:\n%.2000s", round, path, diff)
+						}
+					}
+				}
+				c.remove(t, "configmaps", "load", fmt.Sprintf("cm-%05d", round*100+7))
+				c.put(t, "configmaps", stored(configMap("load", fmt.Sprintf("cm-%05d", round*100+9), nil, "changed")))
+				c.put(t, "configmaps", stored(configMap("load", fmt.Sprintf("cm-%05d-new", round*100), nil, strings.Repeat("n", 90_000))))
+			}
+		})
+	}
+}
+
 func gunzip(t *testing.T, body string) string {
 	t.Helper()
 	r, err := gzip.NewReader(strings.NewReader(body))

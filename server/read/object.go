@@ -33,7 +33,7 @@ func (r *Resource) piece(m media, v *object.View, rev storage.Revision) (piece, 
 			return piece{}, err
 		}
 		raw, err := rawOf(data)
-		return piece{data: raw}, err
+		return piece{data: raw, revision: rev}, err
 	}
 	data, off, err := v.JSON()
 	if err != nil {
