@@ -141,10 +141,11 @@ CREATE FUNCTION rowlock_commit(
     _resources text[], _namespaces text[], _names text[], _verbs bigint[], _expects bigint[], _datas bytea[],
     OUT status integer, OUT before bigint, OUT head bigint, OUT epoch bigint, OUT at timestamptz, OUT present bigint[]
 ) LANGUAGE plpgsql VOLATILE
--- Plans here are cached for the life of a connection. These keep one that was made for empty tables from scanning them
--- when they are full. What has to be scanned nevertheless then looks costly enough to be compiled, which takes longer
--- than a hundred commits.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET jit = off
+-- One plan for any number of ops: planning takes twice as long as doing. It is cached for the life of a connection,
+-- so one that was made for empty tables must not scan them when they are full; and what has to be scanned nevertheless
+-- then looks costly enough to be compiled, which takes longer than a hundred commits.
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_material = off SET jit = off
 AS $$
 DECLARE
     c     clusters%ROWTYPE;

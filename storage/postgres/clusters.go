@@ -38,18 +38,27 @@ func (d *Database) CreateCluster(ctx context.Context, name string) error {
 		return err
 	}
 	defer end()
-	err = d.once(ctx, func(c *pgxpool.Conn) error {
+	doubt := false // whether an earlier try may have made it
+	var taken error
+	err = d.query(ctx, what, func(c *pgxpool.Conn) error {
 		_, err := c.Exec(ctx, d.sql.CreateCluster, d.args(name)...)
+		if code(err) == uniqueViolation {
+			taken = storage.ErrExists
+			return nil
+		}
+		doubt = doubt || inDoubt(err)
 		return err
 	})
 	switch {
-	case code(err) == "23505":
-		return fmt.Errorf("%s: %w", what, storage.ErrExists)
-	case err != nil && inDoubt(err) && ctx.Err() == nil:
-		return fmt.Errorf("%s: %w: %s", what, storage.ErrUnknown, err)
+	case taken != nil && doubt:
+		return fmt.Errorf("%s: %w: it is there, perhaps by this call", what, storage.ErrUnknown)
+	case taken != nil:
+		return fmt.Errorf("%s: %w", what, taken)
 	}
-	return d.translate(ctx, what, err)
+	return err
 }
+
+const uniqueViolation = "23505"
 
 // OpenCluster returns a handle on a cluster.
 func (d *Database) OpenCluster(ctx context.Context, name string) (storage.Store, error) {
@@ -84,17 +93,17 @@ func (d *Database) DropCluster(ctx context.Context, name string) error {
 	}
 	defer end()
 	var dropped int64
-	err = d.once(ctx, func(c *pgxpool.Conn) error {
+	doubt := false // whether an earlier try may have dropped it
+	err = d.query(ctx, what, func(c *pgxpool.Conn) error {
 		tag, err := c.Exec(ctx, d.sql.DropCluster, d.args(name)...)
 		dropped = tag.RowsAffected()
+		doubt = doubt || inDoubt(err)
 		return err
 	})
 	switch {
-	case err != nil && inDoubt(err) && ctx.Err() == nil:
-		return fmt.Errorf("%s: %w: %s", what, storage.ErrUnknown, err)
 	case err != nil:
-		return d.translate(ctx, what, err)
-	case dropped == 0:
+		return err
+	case dropped == 0 && !doubt:
 		return fmt.Errorf("%s: %w", what, storage.ErrNotFound)
 	}
 	d.tidy(ctx, true)

@@ -42,6 +42,8 @@ type Config struct {
 	SegmentAge   time.Duration
 	SegmentBytes int64
 	Log          *slog.Logger // nil: silent
+
+	tracer pgx.QueryTracer // sees every statement; for tests
 }
 
 func (c Config) withDefaults() Config {
@@ -142,6 +144,7 @@ func newDatabase(ctx context.Context, cfg Config) (*Database, error) {
 	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
 		pc.ConnConfig.RuntimeParams["application_name"] = "rowlock"
 	}
+	pc.ConnConfig.Tracer = cfg.tracer
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("database address: %s", err)
