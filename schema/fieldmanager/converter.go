@@ -15,12 +15,13 @@ import (
 )
 
 // converter converts between objects and typed values for the field manager of one kind. It answers what upstream's
-// converter answers, and leaves out two things that upstream does on every write:
+// converter answers, and leaves out what upstream does on every write:
 //
 //   - Validation of objects in which duplicates are allowed, which are the live and the new object: their Go type
 //     already says that they are valid (models.trusts).
 //   - The conversion of a typed value back to an object, which upstream makes to learn the version it has: the value
 //     still knows the object it was made from.
+//   - The comparison of parts of the live and the new object that are equal (objectValue).
 type converter struct {
 	models  func() (*models, error)
 	kind    schema.GroupKind
@@ -51,6 +52,9 @@ func (c *converter) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOp
 	}
 	v := &objectValue{Value: reflected, object: obj}
 	if slices.Contains(opts, typed.AllowDuplicates) && ownersAreObjects(obj) && m.trusts(reflect.TypeOf(obj), model) {
+		if e := reflect.ValueOf(obj).Elem(); e.Kind() == reflect.Struct {
+			v.fields = e
+		}
 		return typed.AsTypedUnvalidated(v, m.schema, model), nil
 	}
 	return typed.AsTyped(v, m.schema, model, opts...)
@@ -59,15 +63,11 @@ func (c *converter) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOp
 // TypedToObject implements managedfields.TypeConverter. The object is shared with the value: it is only read.
 func (c *converter) TypedToObject(v *typed.TypedValue) (runtime.Object, error) {
 	if made, ok := v.AsValue().(*objectValue); ok {
-		return made.object, nil
+		if obj, ok := made.object.(runtime.Object); ok {
+			return obj, nil
+		}
 	}
 	return c.unknown.TypedToObject(v)
-}
-
-// objectValue is the value of an object that remembers the object.
-type objectValue struct {
-	value.Value
-	object runtime.Object
 }
 
 // ownersAreObjects tells whether the fields in an object's managedFields are JSON objects, as field managers write
