@@ -36,7 +36,6 @@ type publisher struct {
 	at   storage.Position
 	data []byte
 	i    int
-	done storage.Committed
 	ops  []storage.Op
 }
 

@@ -112,6 +112,23 @@ func TestPastIsKept(t *testing.T) {
 	})
 }
 
+// TestPastOfAnotherEpoch: what the store says after it was set back is not the past that the cache has shown.
+func TestPastOfAnotherEpoch(t *testing.T) {
+	t.Parallel()
+	s := deaf(database(t)())
+	c := start(t, cache.Config{Store: s, RingEntries: 10})
+	head := fillOwn(t, s, c, 100)
+	s.epoch.Add(1)
+	if _, err := c.SnapshotAt(t.Context(), "pods", head-50); !errors.Is(err, storage.ErrCompacted) {
+		t.Errorf("SnapshotAt: %v", err)
+	}
+	for c.Position().Epoch == firstEpoch { // it has told the reader, which needs no other wake-up
+		if err := c.WaitFor(t.Context(), head); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestSnapshotPlaces: names that sort oddly stay in their namespaces.
 func TestSnapshotPlaces(t *testing.T) {
 	t.Parallel()

@@ -44,7 +44,7 @@ func TestEpoch(t *testing.T) {
 				case "commit":
 					apply(t, s, c, create(pod("b", "new"), "1"))
 				case "current":
-					if rev, err := c.Current(t.Context()); err != nil || rev != head || c.Position().Epoch != old1+1 {
+					if rev, err := c.Current(t.Context()); err != nil || rev != head || c.Position().Epoch != firstEpoch+1 {
 						t.Errorf("Current: %d, %v in epoch %d", rev, err, c.Position().Epoch)
 					}
 				case "watcher behind":
@@ -62,7 +62,7 @@ func TestEpoch(t *testing.T) {
 						t.Errorf("TryNext: %v", err)
 					}
 				}
-				if at := c.Position(); at.Epoch != old1+1 || at.Revision < head {
+				if at := c.Position(); at.Epoch != firstEpoch+1 || at.Revision < head {
 					t.Errorf("position after the reload: %v", at)
 				}
 				if e, _ := c.Get(pod("a", "0")); e == old {
@@ -80,7 +80,7 @@ func TestEpoch(t *testing.T) {
 	}
 }
 
-const old1 = 1 // the memory store's epoch
+const firstEpoch = 1 // the memory store's epoch
 
 // TestGap: a cache that missed more than the log still has loads afresh, and keeps the states it had.
 func TestGap(t *testing.T) {

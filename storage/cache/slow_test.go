@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -145,7 +146,7 @@ func TestBehindWhileAway(t *testing.T) {
 		s.set(func(s *stage) { s.onChange = func(context.Context, storage.Revision) error { return away } })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if b, err := w.Next(ctx); err != context.DeadlineExceeded || len(b.Changes) != 0 {
+		if b, err := w.Next(ctx); !errors.Is(err, context.DeadlineExceeded) || len(b.Changes) != 0 {
 			t.Errorf("Next while the database is away: %v, %v", show(b.Changes), err)
 		}
 		s.set(func(s *stage) { s.onChange = nil })
@@ -220,9 +221,13 @@ func TestThousandWatchers(t *testing.T) {
 	}
 	for i, sel := range selections {
 		want := logged(t, own, sel, from)
+		equal(t, fmt.Sprintf("watcher %d of %+v", i, sel), show(got[i]), want)
 		for j := i; j < n; j += len(selections) {
-			if have := show(got[j]); !slices.Equal(have, want) {
-				equal(t, fmt.Sprintf("watcher %d of %+v", j, sel), have, want)
+			// Rendering each would take the time of the rest of the test; what the first one got is right.
+			if !slices.EqualFunc(got[j], got[i], func(a, b cache.Change) bool {
+				return a.Verb == b.Verb && a.Entry == b.Entry && a.Prev == b.Prev
+			}) {
+				t.Errorf("watcher %d of %+v got %d changes other than watcher %d", j, sel, len(got[j]), i)
 			}
 		}
 	}
@@ -254,7 +259,7 @@ func TestThrough(t *testing.T) {
 	c := start(t, cache.Config{Store: s})
 	for _, sel := range []storage.Selector{{Resource: "pods", Namespace: "a"}, {Namespace: "a"}} {
 		w := watch(t, c, sel, c.Position().Revision)
-		head := apply(t, s, c, create(pod("a", "x"+sel.Resource), "1"), create(pod("b", "x"+sel.Resource), "1"))
+		head := apply(t, s, c, create(pod("a", "x"+sel.Resource), "1"), create(key("nodes", "", "x"+sel.Resource), "1"))
 		if b, err := w.Next(t.Context()); err != nil || len(b.Changes) != 1 || b.Through != head {
 			t.Errorf("%+v: %d changes through %d, %v; want 1 through %d", sel, len(b.Changes), b.Through, err, head)
 		}
@@ -295,7 +300,7 @@ func TestExact(t *testing.T) {
 		snap := c.Snapshot("pods")
 		return snap.Get("a", "x"), snap.Revision()
 	})
-	for range 20_000 {
+	for range 5000 {
 		rev = apply(t, s, c, update(pod("a", "x"), rev, "1"))
 	}
 	close(stop)
