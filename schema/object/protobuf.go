@@ -33,7 +33,7 @@ func (v *View) Protobuf(at storage.Revision) ([]byte, error) {
 		kept.used.Store(true)
 		return kept.data, nil
 	}
-	obj, err := v.Object()
+	obj, err := v.ObjectAt(at)
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,8 @@ func (v *View) plainLocked() ([]byte, error) {
 	return plain, nil
 }
 
-// Object returns the decoded object with its resourceVersion. It is shared: DeepCopy it before changing anything.
+// Object returns the decoded object with its resourceVersion. It is shared: DeepCopy it before changing anything, and
+// encode ObjectAt instead, because upstream's encoders set an object's type for a moment.
 func (v *View) Object() (runtime.Object, error) {
 	d, err := v.decoded()
 	if err != nil {
