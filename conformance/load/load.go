@@ -25,13 +25,15 @@ import (
 // Options say how much is written.
 type Options struct {
 	Namespace string
-	Workers   int // 8 when 0
-	Keys      int // objects of each worker, 5 when 0
+	Prefix    string // of the objects' names, which tells the loads of a namespace apart; "load" when empty
+	Workers   int    // 8 when 0
+	Keys      int    // objects of each worker, 5 when 0
 }
 
 // Load is a running load.
 type Load struct {
 	maps   corev1client.ConfigMapInterface
+	prefix string
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -58,6 +60,9 @@ func (s states) has(n int) bool {
 // Start starts a load that goes on until Stop, or the end of the test.
 func Start(t testing.TB, client kubernetes.Interface, opts Options) *Load {
 	t.Helper()
+	if opts.Prefix == "" {
+		opts.Prefix = "load"
+	}
 	if opts.Workers == 0 {
 		opts.Workers = 8
 	}
@@ -67,6 +72,7 @@ func Start(t testing.TB, client kubernetes.Interface, opts Options) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Load{
 		maps:     client.CoreV1().ConfigMaps(opts.Namespace),
+		prefix:   opts.Prefix,
 		cancel:   cancel,
 		progress: make(chan struct{}),
 		versions: map[string]string{},
@@ -75,7 +81,7 @@ func Start(t testing.TB, client kubernetes.Interface, opts Options) *Load {
 	seed := rand.Uint64()
 	t.Logf("the seed of the load is %d", seed)
 	for i := range opts.Workers {
-		w := &worker{load: l, name: fmt.Sprintf("w%02d", i), rng: rand.New(rand.NewPCG(seed, uint64(i)))}
+		w := &worker{load: l, name: fmt.Sprintf("%s-w%02d", opts.Prefix, i), rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 		for k := range opts.Keys {
 			w.keys = append(w.keys, &object{name: fmt.Sprintf("%s-k%02d", w.name, k)})
 		}
@@ -145,7 +151,7 @@ func (l *Load) Versions() map[string]string {
 // Verify compares what is in the namespace with what was acknowledged. Call it after Stop.
 func (l *Load) Verify(t testing.TB) {
 	t.Helper()
-	list, err := l.maps.List(t.Context(), metav1.ListOptions{LabelSelector: label})
+	list, err := l.maps.List(t.Context(), metav1.ListOptions{LabelSelector: label + "=" + l.prefix})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func TestFaults(t *testing.T) {
 			answer: func(_ k8stesting.ObjectTracker, action k8stesting.Action) (runtime.Object, error) {
 				return action.(k8stesting.CreateAction).GetObject(), nil
 			},
-			fault: `"w00-k00" not found`,
+			fault: `"load-w00-k00" not found`,
 		},
 		{
 			name: "lost delete",

@@ -60,7 +60,7 @@ func (w *worker) run(ctx context.Context) {
 // Writes are not cut short at the end of the load: their outcome is to be known.
 func (w *worker) create(o *object) error {
 	cm := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: o.name, Labels: map[string]string{label: w.name}},
+		ObjectMeta: metav1.ObjectMeta{Name: o.name, Labels: map[string]string{label: w.load.prefix}},
 		Data:       map[string]string{field: strconv.Itoa(w.n)},
 	}
 	created, err := w.load.maps.Create(context.Background(), cm, metav1.CreateOptions{})
