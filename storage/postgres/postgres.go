@@ -188,9 +188,9 @@ func (d *Database) Ready(ctx context.Context) error {
 	defer end()
 	var version int
 	var readOnly bool
-	var isolation string
+	var isolation, encoding string
 	err = d.query(ctx, what, func(c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, d.sql.Ready, d.args()...).Scan(&version, &readOnly, &isolation)
+		return c.QueryRow(ctx, d.sql.Ready, d.args()...).Scan(&version, &readOnly, &isolation, &encoding)
 	})
 	if err != nil {
 		return err
@@ -204,6 +204,8 @@ func (d *Database) Ready(ctx context.Context) error {
 		return fmt.Errorf("%s: %w: the database takes no writes: connect to the primary", what, storage.ErrBusy)
 	case isolation != "read committed":
 		return fmt.Errorf("%s: %w: default_transaction_isolation is %q: set it to read committed for this user or database", what, storage.ErrSchema, isolation)
+	case encoding != "UTF8":
+		return fmt.Errorf("%s: %w: the database's encoding is %s: create one with ENCODING 'UTF8'", what, storage.ErrSchema, encoding)
 	}
 	return nil
 }

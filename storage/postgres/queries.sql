@@ -10,7 +10,7 @@ SELECT coalesce(max(version), 0)::int FROM schema_version
 
 -- name: Ready
 SELECT coalesce(max(version), 0)::int, pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',
-    current_setting('transaction_isolation') FROM schema_version
+    current_setting('transaction_isolation'), current_setting('server_encoding') FROM schema_version
 
 -- name: Clusters
 SELECT name, created FROM clusters WHERE dropped IS NULL ORDER BY name

@@ -37,6 +37,7 @@ func TestSchemaRefused(t *testing.T) {
 	for _, tc := range []struct{ name, template, sql, want string }{
 		{"newer", server.Database(t), "INSERT INTO schema_version (version, name) VALUES (99, 'x')", "run a newer rowlock"},
 		{"another program's", server.Empty(t, ""), "CREATE TABLE objects (id int)", "a database of its own"},
+		{"another encoding", server.Empty(t, "TEMPLATE template0 ENCODING 'LATIN1'"), "SELECT 1", "ENCODING 'UTF8'"},
 		{"another isolation", server.Database(t), "ALTER ROLE CURRENT_USER IN DATABASE %s SET default_transaction_isolation = 'serializable'", "read committed"},
 	} {
 		if strings.Contains(tc.sql, "%s") {
