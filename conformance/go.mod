@@ -186,6 +186,7 @@ tool (
 
 require (
 	github.com/go-logr/logr v1.4.3
+	github.com/mattn/go-sqlite3 v1.14.52
 	github.com/rogpeppe/go-internal v1.14.1
 	k8s.io/utils v0.0.0-20260210185600-b8788abfbbc2
 	sigs.k8s.io/controller-runtime v0.24.1

@@ -15,7 +15,7 @@ import (
 func (c *Cluster) onSQLite(t testing.TB) {
 	t.Helper()
 	binary := Rowlock(t)
-	data := filepath.Join(c.Dir, "data")
+	data := filepath.Dir(c.SQLiteFile())
 	c.newServer = func(t testing.TB, flags []string) *Server {
 		return c.rowlock(t, binary, append([]string{"up", "--data-dir", data}, flags...))
 	}
@@ -38,8 +38,16 @@ func (c *Cluster) onPostgres(t testing.TB) {
 // Database is the name of the database that the servers of a cluster on Postgres use.
 const Database = "rowlock"
 
-// KeyFile is the file with the key that seals what the servers of a cluster on Postgres share.
-func (c *Cluster) KeyFile() string { return filepath.Join(c.Dir, "encryption-key") }
+// SQLiteFile is the database of a cluster on SQLite.
+func (c *Cluster) SQLiteFile() string { return filepath.Join(c.Dir, "data", "rowlock.db") }
+
+// KeyFile is the file with the key that seals the cluster's identity. On SQLite the first start makes it.
+func (c *Cluster) KeyFile() string {
+	if c.Target == SQLite {
+		return filepath.Join(c.Dir, "data", "encryption.key")
+	}
+	return filepath.Join(c.Dir, "encryption-key")
+}
 
 // WriteKey fills a key file with a new random key, in place of what was there.
 func WriteKey(t testing.TB, file string) {

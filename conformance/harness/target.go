@@ -2,6 +2,7 @@ package harness
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,12 +44,24 @@ func Each(t *testing.T, f func(t *testing.T, target Target)) {
 	}
 }
 
+// Only runs f as a subtest for each target that is both chosen and among those named: for what the others have not got.
+func Only(t *testing.T, f func(t *testing.T, target Target), targets ...Target) {
+	t.Helper()
+	var ran bool
+	for _, target := range Targets(t) {
+		if slices.Contains(targets, target) {
+			ran = true
+			t.Run(string(target), func(t *testing.T) { f(t, target) })
+		}
+	}
+	if !ran {
+		t.Skipf("this is about %v, and ROWLOCK_TEST_TARGET names others", targets)
+	}
+}
+
 // IsRowlock tells whether the target is ours: where Rowlock promises more than Kubernetes does, or names files and flags
 // of its own.
 func (target Target) IsRowlock() bool { return target != KubeAPIServer }
-
-// HasReplicas tells whether several servers can work on the same data.
-func (target Target) HasReplicas() bool { return target != SQLite }
 
 // Cluster is the data of one Kubernetes cluster, and the way to start servers on them.
 type Cluster struct {

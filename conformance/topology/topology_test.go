@@ -35,30 +35,20 @@ type topology struct {
 // each runs f on a fresh topology of each target that knows replicas.
 func each(t *testing.T, f func(*testing.T, *topology)) {
 	t.Helper()
-	var ran bool
-	for _, target := range harness.Targets(t) {
-		if !target.HasReplicas() {
-			continue
+	harness.Only(t, func(t *testing.T, target harness.Target) {
+		cluster := target.NewCluster(t)
+		top := &topology{a: cluster.StartServer(t), b: cluster.StartServer(t)}
+		top.front = newBalancer(t, host(t, top.a), host(t, top.b))
+		top.kubeconfig = through(t, top.a.Kubeconfig, top.front.addr(), cluster.Dir)
+		config, err := clientcmd.BuildConfigFromFlags("", top.kubeconfig)
+		if err != nil {
+			t.Fatal(err)
 		}
-		ran = true
-		t.Run(string(target), func(t *testing.T) {
-			cluster := target.NewCluster(t)
-			top := &topology{a: cluster.StartServer(t), b: cluster.StartServer(t)}
-			top.front = newBalancer(t, host(t, top.a), host(t, top.b))
-			top.kubeconfig = through(t, top.a.Kubeconfig, top.front.addr(), cluster.Dir)
-			config, err := clientcmd.BuildConfigFromFlags("", top.kubeconfig)
-			if err != nil {
-				t.Fatal(err)
-			}
-			config.QPS = -1
-			top.client = harness.ClientFor(t, config)
-			harness.NewNamespace(t, top.client, namespace)
-			f(t, top)
-		})
-	}
-	if !ran {
-		harness.Missing(t, "no target that knows replicas is chosen")
-	}
+		config.QPS = -1
+		top.client = harness.ClientFor(t, config)
+		harness.NewNamespace(t, top.client, namespace)
+		f(t, top)
+	}, harness.OnPostgres, harness.KubeAPIServer)
 }
 
 func host(t testing.TB, s *harness.Server) string {
