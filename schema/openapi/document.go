@@ -34,8 +34,8 @@ type blob struct {
 	modified time.Time
 }
 
-// jsonBlob makes the JSON encoding when it does not exist yet. building keeps others from building meanwhile.
-func (d *document) jsonBlob(building sync.Locker) (*blob, error) {
+// jsonBlob makes the JSON encoding when it does not exist yet. building keeps others from making one meanwhile.
+func (d *document) jsonBlob(building *building) (*blob, error) {
 	if b := d.asJSON.Load(); b != nil {
 		return b, nil
 	}
@@ -56,11 +56,12 @@ func (d *document) jsonBlob(building sync.Locker) (*blob, error) {
 	}
 	b := &blob{gz: gz, etag: etag(data), modified: time.Now()}
 	d.asJSON.Store(b)
+	building.done.Add(1)
 	return b, nil
 }
 
 // protoBlob makes the protobuf encoding when it does not exist yet.
-func (d *document) protoBlob(building sync.Locker) (*blob, error) {
+func (d *document) protoBlob(building *building) (*blob, error) {
 	src, err := d.jsonBlob(building)
 	if err != nil {
 		return nil, err
@@ -88,6 +89,7 @@ func (d *document) protoBlob(building sync.Locker) (*blob, error) {
 	}
 	b := &blob{gz: gz, etag: src.etag, modified: src.modified}
 	d.asPB.Store(b)
+	building.done.Add(1)
 	return b, nil
 }
 

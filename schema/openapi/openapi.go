@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	baseversion "k8s.io/component-base/version"
@@ -27,21 +28,38 @@ type Config struct {
 	Definitions openapicommon.GetOpenAPIDefinitions
 	// Version is the major and minor version the documents tell. Empty means that of the pinned Kubernetes.
 	Version string
+	// Built is called at the end of a request for which documents were built, when what they were built from is garbage:
+	// tens of MB, which the runtime by itself keeps for minutes. debug.FreeOSMemory suits processes with a small heap.
+	// Nil does nothing.
+	Built func()
 	// Logger learns of documents that could not be built. Nil discards.
 	Logger *slog.Logger
 }
 
 // Service holds the documents and serves them. All methods may be called at the same time.
 type Service struct {
-	log *slog.Logger
+	log   *slog.Logger
+	built func()
 
-	// building is held while documents are built, so that the memory this takes is taken once.
-	building sync.Mutex
+	building building
 
 	mu      sync.Mutex
 	sources map[string]*source
 	v2      *document // nil when a source changed since it was made
 	stale   *document // the one before, served while the new one cannot be built
+}
+
+// building is held while an encoding of a document is made, so that the memory this takes is taken once.
+type building struct {
+	sync.Mutex
+	done atomic.Int64 // encodings made so far
+}
+
+// settle calls the hook when encodings were made since there were that many.
+func (s *Service) settle(before int64) {
+	if s.building.done.Load() != before {
+		s.built()
+	}
 }
 
 // builtinName is the source of the built-in groups. It sorts before every other source of its rank.
@@ -62,7 +80,10 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("openapi of built-in groups: %w", err)
 	}
-	s := &Service{log: cfg.Logger, sources: map[string]*source{}}
+	if cfg.Built == nil {
+		cfg.Built = func() {}
+	}
+	s := &Service{log: cfg.Logger, built: cfg.Built, sources: map[string]*source{}}
 	s.put(builtinName, &source{v2: b.v2, v3: b.documents(), keep: b.keep})
 	return s, nil
 }

@@ -109,20 +109,21 @@ func TestEqualsKubeAPIServer(t *testing.T) {
 // TestLazy checks that definitions are made only when a document is asked for, and are garbage afterwards.
 func TestLazy(t *testing.T) {
 	t.Parallel()
-	var calls atomic.Int32
-	s := newService(t, Config{Definitions: func(ref openapicommon.ReferenceCallback) map[string]openapicommon.OpenAPIDefinition {
+	var calls, built atomic.Int32
+	s := newService(t, Config{Built: func() { built.Add(1) }, Definitions: func(ref openapicommon.ReferenceCallback) map[string]openapicommon.OpenAPIDefinition {
 		calls.Add(1)
 		return generatedopenapi.GetOpenAPIDefinitions(ref)
 	}})
 	steps := []struct {
 		target string
 		most   int32 // calls so far
+		built  int32 // requests that built something so far
 	}{
-		{"/openapi/v3/api", 1},
-		{"/openapi/v3", 2},
-		{"/openapi/v3/apis/apps/v1", 2},
-		{"/openapi/v2", 3},
-		{"/openapi/v2", 3},
+		{"/openapi/v3/api", 1, 1},
+		{"/openapi/v3", 2, 2},
+		{"/openapi/v3/apis/apps/v1", 2, 2},
+		{"/openapi/v2", 3, 3},
+		{"/openapi/v2", 3, 3},
 	}
 	if n := calls.Load(); n != 0 {
 		t.Fatalf("definitions were made %d times before the first request", n)
@@ -133,6 +134,9 @@ func TestLazy(t *testing.T) {
 		}
 		if n := calls.Load(); n < 1 || n > step.most {
 			t.Errorf("after GET %s definitions were made %d times, want at most %d", step.target, n, step.most)
+		}
+		if n := built.Load(); n != step.built {
+			t.Errorf("after GET %s the hook was called %d times, want %d", step.target, n, step.built)
 		}
 	}
 	b, err := newBuiltins(Config{Definitions: generatedopenapi.GetOpenAPIDefinitions})

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/munnerz/goautoneg"
@@ -55,7 +54,7 @@ func negotiate(r *http.Request, offered []encoding) (enc encoding, ok bool) {
 }
 
 // encoded answers the document in an encoding and makes it when it does not exist yet.
-func (d *document) encoded(enc encoding, building sync.Locker) (*blob, error) {
+func (d *document) encoded(enc encoding, building *building) (*blob, error) {
 	if enc.protobuf {
 		return d.protoBlob(building)
 	}

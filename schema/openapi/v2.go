@@ -10,6 +10,7 @@ import (
 
 // ServeV2 answers GET /openapi/v2.
 func (s *Service) ServeV2(w http.ResponseWriter, r *http.Request) {
+	defer s.settle(s.building.done.Load())
 	enc, ok := negotiate(r, mediaV2())
 	w.Header().Add("Vary", "Accept")
 	if !ok {

@@ -17,6 +17,7 @@ const v3Root = "/openapi/v3"
 // ServeV3Index answers GET /openapi/v3: where the document of each path is, with the hash of its content, which makes
 // the first request build them all. A document that cannot be built is left out.
 func (s *Service) ServeV3Index(w http.ResponseWriter, r *http.Request) {
+	defer s.settle(s.building.done.Load())
 	docs, release := s.v3Documents()
 	defer release()
 	index := handler3.OpenAPIV3Discovery{Paths: make(map[string]handler3.OpenAPIV3DiscoveryGroupVersion, len(docs))}
@@ -56,6 +57,7 @@ func (s *Service) ServeV3(w http.ResponseWriter, r *http.Request) {
 		d.handler.ServeHTTP(w, r)
 		return
 	}
+	defer s.settle(s.building.done.Load())
 	enc, ok := negotiate(r, mediaV3())
 	w.Header().Add("Vary", "Accept")
 	if !ok {
