@@ -1,11 +1,16 @@
 package storagetest
 
 import (
+	"context"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rowlock-io/rowlock/storage"
+	"github.com/rowlock-io/rowlock/storage/commit"
 )
 
 func benchmarks() []benchmark {
@@ -15,6 +20,7 @@ func benchmarks() []benchmark {
 		{"update/1", func(b *testing.B, be Backend) { benchUpdate(b, be, 1, false) }},
 		{"update/64", func(b *testing.B, be Backend) { benchUpdate(b, be, 64, false) }},
 		{"relaxed/1", func(b *testing.B, be Backend) { benchUpdate(b, be, 1, true) }},
+		{"group/64", benchGroup},
 		{"get", benchGet},
 		{"list/5000", benchList},
 		{"past/5000", benchPast},
@@ -82,6 +88,33 @@ func fill(b *testing.B, s storage.Store, n int) []storage.Op {
 		}
 	}
 	return ops
+}
+
+// benchGroup is what 64 callers of a replica get through storage/commit, one object each.
+func benchGroup(b *testing.B, be Backend) {
+	s := be.Open(b)
+	data := benchData()
+	c := commit.New(s, commit.Config{})
+	ctx, stop := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = c.Run(ctx) }) // it returns nil always
+	var writers atomic.Int64
+	b.SetParallelism((64 + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		op := create(pod("default", fmt.Sprintf("writer-%d", writers.Add(1))), data)
+		for pb.Next() {
+			r, err := c.Commit(ctx, op, nil)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			op.Verb, op.Expect = storage.Update, r.Revision
+		}
+	})
+	opsPerSecond(b, 1)
+	stop()
+	running.Wait()
 }
 
 func benchGet(b *testing.B, be Backend) {

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,6 +72,10 @@ func crowd(t *testing.T, b Backend, writers, commits int) int {
 				ops := []storage.Op{
 					create(pod("default", fmt.Sprintf("own-%d-%d", w, i)), `{}`),
 					create(pod("default", fmt.Sprintf("contested-%d", i)), fmt.Sprintf(`{"by":%d}`, w)),
+				}
+				// Some are relaxed, so that readers see changes on their way from memory to the disk.
+				for j := range ops {
+					ops[j].Relaxed = (w+i)%2 == 0
 				}
 				done, err := s.Commit(t.Context(), ops)
 				if err != nil {
@@ -192,6 +197,44 @@ func testBookmarkable(t *testing.T, b Backend) {
 		}
 		if n != m.changes {
 			t.Errorf("a batch up to %d had %d changes, the log has %d", m.head, m.changes, n)
+		}
+	}
+}
+
+// testLargeBatches: a driver may end a batch early, but then the batch is large; a reader takes a small one for the end
+// of the log.
+func testLargeBatches(t *testing.T, b Backend) {
+	s := b.Open(t)
+	const objects, size = 12, 4 << 20
+	var want []storage.Revision
+	for i := range objects {
+		data := `{"pad":"` + strings.Repeat("x", size) + `"}`
+		want = append(want, mustCommit(t, s, create(pod("default", fmt.Sprintf("large-%d", i)), data)).Head)
+	}
+	want = append(want, mustCommit(t, s, create(pod("default", "small"), `{}`)).Head)
+	head := want[len(want)-1]
+	for _, limit := range []int{0, 1000} {
+		var got []storage.Revision
+		for after := storage.Revision(1); after < head; {
+			batch, err := s.Changes(t.Context(), after, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bytes := 0
+			for _, ch := range batch.Changes {
+				got = append(got, ch.Revision)
+				bytes += len(ch.Data) + len(ch.Prev)
+			}
+			if batch.Revision <= after {
+				t.Fatalf("batch after %d of %d ends there", after, head)
+			}
+			if batch.Revision < head && bytes < storage.MinBatchBytes {
+				t.Errorf("batch of %d bytes ends at %d of %d", bytes, batch.Revision, head)
+			}
+			after = batch.Revision
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("revisions with limit %d (-want +got):\n%s", limit, diff)
 		}
 	}
 }

@@ -23,6 +23,7 @@ func promises() []promise {
 
 		{"Malformed", testMalformed},
 		{"Selectors", testSelectors},
+		{"LargeBatches", testLargeBatches},
 		{"Past", testPast},
 		{"Horizon", testHorizon},
 		{"Wake", testWake},
