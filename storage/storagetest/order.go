@@ -205,7 +205,7 @@ func testBookmarkable(t *testing.T, b Backend) {
 // of the log.
 func testLargeBatches(t *testing.T, b Backend) {
 	s := b.Open(t)
-	const objects, size = 12, 4 << 20
+	const objects, size = 6, 4 << 20
 	var want []storage.Revision
 	for i := range objects {
 		data := `{"pad":"` + strings.Repeat("x", size) + `"}`
