@@ -128,7 +128,9 @@ func (c *cluster) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (gen
 			codec := c.codecs[gr.Resource]
 			if codec == nil {
 				info, _ := runtime.SerializerInfoForMediaType(legacyscheme.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
+				ttl := map[string]time.Duration{"events": time.Hour}
 				codec = object.NewCodec(object.Config{
+					TTL:      ttl[gr.Resource],
 					Resource: gr, Codec: config.Codec, New: newFunc, NewList: newListFunc, GetAttrs: attrs, Hot: c.hot,
 					Protobuf: legacyscheme.Codecs.EncoderForVersion(info.Serializer, coreV1),
 				})
