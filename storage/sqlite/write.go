@@ -32,13 +32,13 @@ func (s *Store) Commit(ctx context.Context, ops []storage.Op) (storage.Committed
 
 	c.mu.RLock()
 	err = s.usable(ctx, "commit")
-	relaxed := c.mayRelax(ops)
+	relaxed, before := c.mayRelax(ops), c.pos
 	c.mu.RUnlock()
 	if err != nil {
 		return storage.Committed{}, err
 	}
 	// From here on ctx does not count: a transaction is not cut in the middle, and it is short.
-	j, err := c.judge(w, ops, relaxed)
+	j, err := c.judge(w, before, ops, relaxed)
 	if err != nil {
 		return storage.Committed{}, err
 	}
@@ -56,11 +56,11 @@ func (s *Store) Commit(ctx context.Context, ops []storage.Op) (storage.Committed
 }
 
 // judge needs the writer, so that nothing changes until its verdicts are carried out.
-func (c *cluster) judge(w *conn, ops []storage.Op, withPrev bool) (*judged, error) {
+func (c *cluster) judge(w *conn, before storage.Position, ops []storage.Op, withPrev bool) (*judged, error) {
 	// Microseconds, so that the log gives the same time back.
 	now := time.UnixMicro(time.Now().UnixMicro())
 	j := &judged{
-		done:    storage.Committed{Before: c.pos, Head: c.pos.Revision, Time: now, Results: make([]storage.Result, len(ops))},
+		done:    storage.Committed{Before: before, Head: before.Revision, Time: now, Results: make([]storage.Result, len(ops))},
 		changes: make([]storage.Change, 0, len(ops)),
 		sizes:   make([]int64, 0, len(ops)),
 	}
