@@ -15,7 +15,7 @@ import (
 
 func TestServe(t *testing.T) {
 	t.Parallel()
-	s := newService(t, Config{})
+	s := newSmallService(t, Config{})
 	const version = "/openapi/v3/version"
 	tag := serve(s, version).Header().Get("Etag")
 	hash := strings.Trim(tag, `"`)
@@ -63,7 +63,7 @@ func TestServe(t *testing.T) {
 
 func TestGzipIsTheSameDocument(t *testing.T) {
 	t.Parallel()
-	s := newService(t, Config{})
+	s := newSmallService(t, Config{})
 	for _, target := range []string{"/openapi/v2", "/openapi/v3/apis/batch/v1"} {
 		plain := serve(s, target).Body.Bytes()
 		z, err := gzip.NewReader(serve(s, target, "Accept-Encoding", "gzip").Body)
@@ -103,7 +103,7 @@ func TestProtobuf(t *testing.T) {
 
 func TestHead(t *testing.T) {
 	t.Parallel()
-	s := newService(t, Config{})
+	s := newSmallService(t, Config{})
 	r, err := http.NewRequest(http.MethodHead, "/openapi/v3/version", nil)
 	if err != nil {
 		t.Fatal(err)
