@@ -72,9 +72,9 @@ func (s *Store) stretch(ctx context.Context, what string, after storage.Revision
 			return err
 		}
 		defer rows.Close()
-		any := false
+		there := false
 		for rows.Next() {
-			any = true
+			there = true
 			var r changeRow
 			if err := rows.Scan(&w.head, &w.epoch, &w.floor, &w.current, &m.segment, &r.revision, &r.verb,
 				&r.resource, &r.namespace, &r.name, &r.data, &r.prev, &r.prevRevision, &r.at); err != nil {
@@ -89,7 +89,7 @@ func (s *Store) stretch(ctx context.Context, what string, after storage.Revision
 		if err := rows.Err(); err != nil {
 			return err
 		}
-		if !any {
+		if !there {
 			return s.gone(what)
 		}
 		return nil

@@ -126,13 +126,13 @@ func (s *Store) List(ctx context.Context, sel storage.Selector, opts storage.Lis
 	return page, nil
 }
 
-// last sorts behind all that a key may hold: it is the greatest code point.
-const last = "\U0010FFFF"
+// greatest sorts behind all that a key may hold: it is the greatest code point.
+const greatest = "\U0010FFFF"
 
 // bounds are the ends of the range of keys that holds a collection: strictly behind the one, and with resource and
 // namespace at most those of the other.
 func bounds(sel storage.Selector, after storage.Key) (storage.Key, storage.Key) {
-	from, upTo := storage.Key{}, storage.Key{Resource: last, Namespace: last}
+	from, upTo := storage.Key{}, storage.Key{Resource: greatest, Namespace: greatest}
 	if sel.Resource != "" {
 		from.Resource, upTo.Resource = sel.Resource, sel.Resource
 		if sel.Namespace != "" {
@@ -154,9 +154,9 @@ func (s *Store) rows(ctx context.Context, what, sql string, args []any) (w where
 			return err
 		}
 		defer rows.Close()
-		any := false
+		there := false
 		for rows.Next() {
-			any = true
+			there = true
 			var resource, namespace, name *string
 			var revision *int64
 			var data []byte
@@ -175,7 +175,7 @@ func (s *Store) rows(ctx context.Context, what, sql string, args []any) (w where
 		if err := rows.Err(); err != nil {
 			return err
 		}
-		if !any {
+		if !there {
 			return s.gone(what)
 		}
 		return nil

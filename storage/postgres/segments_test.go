@@ -144,3 +144,24 @@ func TestRollTogether(t *testing.T) {
 		t.Errorf("no segment was begun: %v", got)
 	}
 }
+
+// TestSegmentsBounded begins segments until it is refused: then the newest takes what comes.
+func TestSegmentsBounded(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t).(*backend)
+	s := b.Open(t)
+	conn := connect(t, b.url)
+	for i := range 70 {
+		mustCommit(t, s, create(fmt.Sprint(i), "{}"))
+		if _, err := conn.Exec(t.Context(), rollNow); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := segments(t, b.url)
+	if len(rows) != 64 || rows["changes_64"] != 7 {
+		t.Errorf("%d segments, %d changes in the newest; want 64 and 7", len(rows), rows["changes_64"])
+	}
+	if got := names(t, s, 1); len(got) != 70 {
+		t.Errorf("the log has %d changes, want 70", len(got))
+	}
+}
