@@ -67,6 +67,8 @@ func (s *Store) stretch(ctx context.Context, what string, after storage.Revision
 	args := []any{s.id, int64(after), most, s.segmentAfter(after), int64(batchBytes)}
 	err = s.db.query(ctx, what, func(c *pgxpool.Conn) error {
 		changes = nil
+		var in whereRow
+		var r changeRow
 		rows, err := c.Query(ctx, s.db.sql.Changes, s.db.args(args...)...)
 		if err != nil {
 			return err
@@ -75,12 +77,13 @@ func (s *Store) stretch(ctx context.Context, what string, after storage.Revision
 		there := false
 		for rows.Next() {
 			there = true
-			var r changeRow
-			if err := rows.Scan(&w.head, &w.epoch, &w.floor, &w.current, &m.segment, &r.revision, &r.verb,
+			r.data, r.prev = nil, nil // each row its own
+			if err := rows.Scan(&in.head, &in.epoch, &in.floor, &in.current, &m.segment, &r.revision, &r.verb,
 				&r.resource, &r.namespace, &r.name, &r.data, &r.prev, &r.prevRevision, &r.at); err != nil {
 				return err
 			}
-			if r.revision == nil {
+			w = in.where()
+			if !r.revision.Valid {
 				break // the row that is there when there are no changes
 			}
 			changes = append(changes, r.change())
@@ -101,23 +104,6 @@ func (s *Store) stretch(ctx context.Context, what string, after storage.Revision
 		slices.SortFunc(changes, byRevision)
 	}
 	return w, m, changes, err
-}
-
-// changeRow is a change that a left join may not have found.
-type changeRow struct {
-	revision, prevRevision    *int64
-	verb                      *int16
-	resource, namespace, name *string
-	data, prev                []byte
-	at                        *time.Time
-}
-
-func (r *changeRow) change() storage.Change {
-	return storage.Change{
-		Key:      storage.Key{Resource: *r.resource, Namespace: *r.namespace, Name: *r.name},
-		Revision: storage.Revision(*r.revision), Verb: storage.Verb(*r.verb), Data: r.data, Prev: r.prev,
-		PrevRevision: storage.Revision(*r.prevRevision), Time: *r.at,
-	}
 }
 
 func (s *Store) segmentAfter(rev storage.Revision) int32 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rowlock-io/rowlock/storage"
@@ -149,6 +150,9 @@ func bounds(sel storage.Selector, after storage.Key) (storage.Key, storage.Key) 
 func (s *Store) rows(ctx context.Context, what, sql string, args []any) (w where, objects []storage.Object, err error) {
 	err = s.db.query(ctx, what, func(c *pgxpool.Conn) error {
 		objects = nil
+		var in whereRow
+		var key keyRow
+		var revision pgtype.Int8
 		rows, err := c.Query(ctx, sql, s.db.args(args...)...)
 		if err != nil {
 			return err
@@ -157,19 +161,16 @@ func (s *Store) rows(ctx context.Context, what, sql string, args []any) (w where
 		there := false
 		for rows.Next() {
 			there = true
-			var resource, namespace, name *string
-			var revision *int64
 			var data []byte
-			if err := rows.Scan(&w.head, &w.epoch, &w.floor, &w.current, &resource, &namespace, &name, &revision, &data); err != nil {
+			if err := rows.Scan(&in.head, &in.epoch, &in.floor, &in.current,
+				&key.resource, &key.namespace, &key.name, &revision, &data); err != nil {
 				return err
 			}
-			if revision == nil {
+			w = in.where()
+			if !revision.Valid {
 				break // the row that is there when there are no objects
 			}
-			objects = append(objects, storage.Object{
-				Key:      storage.Key{Resource: *resource, Namespace: *namespace, Name: *name},
-				Revision: storage.Revision(*revision), Data: data,
-			})
+			objects = append(objects, storage.Object{Key: key.key(), Revision: storage.Revision(revision.Int64), Data: data})
 		}
 		rows.Close()
 		if err := rows.Err(); err != nil {
