@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/client-go/informers"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
@@ -64,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	c := &ControlPlane{cfg: cfg, identity: identity, serviceIP: serviceIP, stopped: make(chan struct{})}
 	c.serving, c.endWatch = context.WithCancel(context.Background())
 	c.openStorage()
-	if err := c.build(ctx); err != nil {
+	if err := c.build(); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 	}
 	return c, nil
@@ -77,13 +76,13 @@ func (c *ControlPlane) openStorage() {
 	c.backend = adapter.Backend{Store: c.cfg.Store, Cache: ca, Committer: committer}
 }
 
-func (c *ControlPlane) build(ctx context.Context) error {
+func (c *ControlPlane) build() error {
 	var err error
 	if c.clients, err = newClients(); err != nil {
 		return fmt.Errorf("clients: %w", err)
 	}
 	c.informers = informers.NewSharedInformerFactory(c.clients.kube, 0)
-	if c.access, err = newAccess(ctx, c); err != nil {
+	if c.access, err = newAccess(c); err != nil {
 		return err
 	}
 	if c.catalogue, err = c.newCatalogue(); err != nil {
@@ -118,7 +117,7 @@ func (c *ControlPlane) build(ctx context.Context) error {
 	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load}
 	routes := c.routes(handler, documents, described)
 	chainConfig := filters.Config{
-		Authenticator: c.access.authenticator, Authorizer: c.access.authorizer, Audiences: c.audiences(),
+		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Audiences: c.access.APIAudiences,
 		Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
 	}
 	c.clients.late.set(filters.Loopback(routes, chainConfig))
@@ -130,8 +129,8 @@ func (c *ControlPlane) build(ctx context.Context) error {
 func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 	return catalogue.New(catalogue.Config{
 		Backend: c.backend, Hot: object.NewHot(c.cfg.DecodedBytes), Client: c.clients.kube, Informers: c.informers,
-		Authenticator: c.access.authenticator, Authorizer: c.access.authorizer, Rules: c.access.rules, Audiences: c.audiences(),
-		ServiceAccountIssuer: c.access.tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: true,
+		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.rules, Audiences: c.access.APIAudiences,
+		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: true,
 		EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
 		NodeTransport: http.DefaultTransport,
 		Kubelet:       kubeletclient.KubeletClientConfig{Port: 10250, PreferredAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"}},
@@ -162,10 +161,6 @@ func firstAddress(r net.IPNet) (net.IP, error) {
 		return nil, fmt.Errorf("service range %s: %w", r.String(), err)
 	}
 	return ip, nil
-}
-
-func (c *ControlPlane) audiences() authenticator.Audiences {
-	return authenticator.Audiences{c.cfg.Issuer}
 }
 
 // Identity is what the cluster's certificates and tokens are made from.

@@ -1,10 +1,8 @@
 package controlplane
 
 import (
-	"net"
 	"net/http"
 	"sort"
-	"strconv"
 
 	"github.com/go-chi/chi/v5"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,7 +38,7 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 	r.Handle("/version", http.HandlerFunc(version))
 	r.Handle("/version/", http.HandlerFunc(version))
 	profiling(r)
-	c.access.install(r)
+	paths = append(paths, c.access.install(r)...)
 	paths = append(paths, "/api", "/apis", "/apis/", "/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
 	for _, info := range c.catalogue.Groups() {
 		for _, gv := range info.PrioritizedVersions {
@@ -54,7 +52,7 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 			paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
 		}
 	}
-	r.Handle("/", index(append(paths, c.access.paths()...)))
+	r.Handle("/", index(paths))
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", http.StatusNotFound) })
 	return r
 }
@@ -109,9 +107,5 @@ func index(paths []string) http.HandlerFunc {
 
 // addresses tells clients that ask /api where the server is.
 func (c *ControlPlane) addresses() apidiscovery.Addresses {
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(c.cfg.Port))
-	if c.cfg.Advertise != nil {
-		address = net.JoinHostPort(c.cfg.Advertise.String(), strconv.Itoa(c.cfg.Port))
-	}
-	return apidiscovery.DefaultAddresses{DefaultAddress: address}
+	return apidiscovery.DefaultAddresses{DefaultAddress: c.externalAddress()}
 }

@@ -193,21 +193,16 @@ func (ep *endpoint) build(verb string) http.HandlerFunc {
 	return nil
 }
 
-// scoped makes an upstream handler when it is first called: reads that are answered from bytes never need its scope.
+// scoped makes an upstream handler for each request, as upstream does: some of them wrap what they were given at every
+// call, so that one which served twice would grow without end. The scope is made when it is first needed: reads that are
+// answered from bytes never do.
 func (ep *endpoint) scoped(build func(*handlers.RequestScope) http.HandlerFunc) http.HandlerFunc {
-	var once sync.Once
-	var handler http.HandlerFunc
 	return func(w http.ResponseWriter, req *http.Request) {
-		once.Do(func() {
-			ep.once.Do(func() { ep.scope, ep.scopeErr = ep.h.scope(ep.res, ep.src) })
-			if ep.scopeErr == nil {
-				handler = build(ep.scope)
-			}
-		})
-		if handler == nil {
+		ep.once.Do(func() { ep.scope, ep.scopeErr = ep.h.scope(ep.res, ep.src) })
+		if ep.scopeErr != nil {
 			ep.h.fail(w, req, ep.src.GroupVersionResource.GroupVersion(), apierrors.NewInternalError(ep.scopeErr))
 			return
 		}
-		handler(w, req)
+		build(ep.scope)(w, req)
 	}
 }

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/rowlock-io/rowlock/storage"
+	"github.com/rowlock-io/rowlock/storage/postgres"
+	"github.com/rowlock-io/rowlock/storage/sqlite"
+)
+
+// database says where everything is kept.
+type database struct {
+	Scheme string // "sqlite" or "postgres"
+	Path   string // of the SQLite file
+	URL    string // of Postgres
+}
+
+func parseDatabase(text string) (database, error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return database{}, errors.New("the database must be given as postgres://… or sqlite:///FILE")
+	}
+	switch scheme {
+	case "postgres", "postgresql":
+		return database{Scheme: "postgres", URL: text}, nil
+	case "sqlite":
+		path, err := url.PathUnescape(rest)
+		if err != nil || !strings.HasPrefix(path, "/") {
+			return database{}, errors.New("a SQLite database must be given with an absolute path: sqlite:///FILE")
+		}
+		return database{Scheme: "sqlite", Path: path}, nil
+	}
+	return database{}, fmt.Errorf("database scheme %q must be postgres or sqlite", scheme)
+}
+
+// shared tells whether other processes may serve the same database.
+func (d database) shared() bool { return d.Scheme == "postgres" }
+
+func (d database) open(ctx context.Context, log *slog.Logger) (storage.Database, error) {
+	if d.shared() {
+		return postgres.Open(ctx, postgres.Config{URL: d.URL, Log: log})
+	}
+	return sqlite.Open(ctx, sqlite.Config{Path: d.Path, Log: log})
+}

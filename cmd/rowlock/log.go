@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+
+	"k8s.io/klog/v2"
+)
+
+// newLogger writes to w and takes over what libraries log through klog. Level is Kubernetes' -v: 0 and 1 are info, 2 and
+// more debug.
+func newLogger(w io.Writer, format string, level int) (*slog.Logger, error) {
+	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if level >= 2 {
+		opts.Level = slog.LevelDebug
+	}
+	var h slog.Handler
+	switch format {
+	case "text":
+		h = slog.NewTextHandler(w, opts)
+	case "json":
+		h = slog.NewJSONHandler(w, opts)
+	default:
+		return nil, fmt.Errorf("--logging-format %q must be text or json", format)
+	}
+	log := slog.New(h)
+	// Libraries are talkative at info: what they say there is shown as debug is.
+	klog.SetSlogLogger(slog.New(demote{h}))
+	slog.SetDefault(log)
+	return log, nil
+}

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rowlock",
+		Short: "Kubernetes without etcd: the API on Postgres or SQLite",
+		Long: `Rowlock is a Kubernetes 1.36 API server that keeps its objects, and an ordered log of
+their changes, in Postgres or in one SQLite file. Stock kubectl, client-go and Helm use it.
+
+  rowlock up        a cluster on one SQLite file, in the foreground
+  rowlock server    one API server, on Postgres or SQLite; run as many as you like on one Postgres`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newUp(), newServer(), newVersion())
+	return root
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/component-base/metrics/legacyregistry"
+
+	"github.com/rowlock-io/rowlock/server"
+	"github.com/rowlock-io/rowlock/server/controlplane"
+	"github.com/rowlock-io/rowlock/server/pki"
+	"github.com/rowlock-io/rowlock/server/seal"
+	"github.com/rowlock-io/rowlock/storage"
+)
+
+// defaultCluster answers at the root of the server.
+const defaultCluster = "default"
+
+// drainTimeout bounds the wait for requests that are under way when the server stops.
+const drainTimeout = 30 * time.Second
+
+// serve runs a server until ctx ends.
+func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err error) {
+	log, err := newLogger(os.Stderr, o.LogFormat, o.Verbosity)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(o.BindAddress.String(), strconv.Itoa(o.SecurePort)))
+	if err != nil {
+		return fmt.Errorf("--bind-address, --secure-port: %w", err)
+	}
+	defer listener.Close() // the server has closed it, unless it never ran
+	port := listener.Addr().(*net.TCPAddr).Port
+
+	db, err := d.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.CreateCluster(ctx, defaultCluster); err != nil && !errors.Is(err, storage.ErrExists) {
+		return err
+	}
+	metrics, err := controlplane.NewMetrics(legacyregistry.Registerer())
+	if err != nil {
+		return err
+	}
+	clusters := server.NewClusters(server.ClustersConfig{
+		Database: db, Keep: []string{defaultCluster}, Log: log, Plane: o.plane(port, d.shared(), keys, metrics, log),
+	})
+	plane, release, err := clusters.Acquire(ctx, defaultCluster)
+	if err != nil {
+		return errors.Join(err, clusters.Close())
+	}
+	defer release()
+	serving, err := pki.NewServing(plane.Identity().ClusterCA, o.hosts(plane))
+	if err != nil {
+		return errors.Join(err, clusters.Close())
+	}
+	if err := o.writeKubeconfig(ctx, plane, port, log); err != nil {
+		return errors.Join(err, clusters.Close())
+	}
+	s, err := server.New(server.Config{
+		Listener: listener, Serving: serving, Clusters: clusters, Default: defaultCluster,
+		ShutdownDelay: o.ShutdownDelay, DrainTimeout: drainTimeout, Log: log,
+	})
+	if err != nil {
+		return errors.Join(err, clusters.Close())
+	}
+	log.Info("Serving", "address", listener.Addr().String(), "database", d.Scheme)
+	return s.Run(ctx)
+}
+
+func (o *options) plane(port int, replicas bool, keys *seal.Keyring, metrics *controlplane.Metrics, log *slog.Logger) controlplane.Config {
+	return controlplane.Config{
+		Keys: keys, ServiceRange: o.ServiceRange, NodePortRange: o.NodePortRange,
+		Advertise: o.advertise(), Port: port, Replicas: replicas,
+		TokenFile: o.TokenFile, Anonymous: o.Anonymous, Issuer: o.Issuer, TokenLifetime: o.TokenLifetime,
+		EventTTL: o.EventTTL, HistoryAge: o.HistoryAge, HistoryBytes: o.HistoryBytes, RequestTimeout: o.RequestTime,
+		DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
+	}
+}
+
+// advertise is where pods reach this server: what the operator says, else the host's address when it is listened on.
+func (o *options) advertise() net.IP {
+	switch {
+	case o.Advertise != nil:
+		return o.Advertise
+	case o.BindAddress.IsLoopback():
+		return nil
+	}
+	ip, err := utilnet.ResolveBindAddress(o.BindAddress)
+	if err != nil {
+		return nil // a machine with no network serves itself
+	}
+	return ip
+}
+
+func (o *options) hosts(plane *controlplane.ControlPlane) []string {
+	names := append([]string{}, o.TLSNames...)
+	if !o.BindAddress.IsUnspecified() {
+		names = append(names, o.BindAddress.String())
+	}
+	if ip := o.advertise(); ip != nil {
+		names = append(names, ip.String())
+	}
+	return pki.Hosts(plane.ServiceIP(), "", names...)
+}
+
+// reachable is the address by which a client on this machine reaches the server.
+func (o *options) reachable() string {
+	switch {
+	case !o.BindAddress.IsUnspecified():
+		return o.BindAddress.String()
+	case o.BindAddress.To4() == nil:
+		return "::1"
+	}
+	return "127.0.0.1"
+}
