@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/rowlock-io/rowlock/schema/object"
@@ -26,15 +27,16 @@ const (
 //
 // When an object expires is written nowhere. Revisions are in the order of time, so it is enough to know which revision
 // was the newest a TTL ago: what is not newer has expired. The Sweeper notes the cache's position from time to time;
-// for what is older than this process it asks the database, whose log has times. So no clocks are compared, a restart
-// forgets nothing, and a control plane without such objects, or in which nothing happens, costs neither queries nor
-// writes. Deletions are conditional on the revision, hence several replicas may sweep at the same time.
+// about the time before this process it asks the database once, whose log has times. So no clocks of replicas are
+// compared, a restart forgets nothing, and a control plane without such objects, or in which nothing happens, costs
+// neither queries nor writes. Deletions are conditional on the revision, hence several replicas may sweep at once.
 type Sweeper struct {
 	backend Backend
 	log     *slog.Logger
 	targets []*target
 	period  time.Duration
 	marks   []mark // oldest first
+	seeded  bool   // marks reach back to before this process
 }
 
 type target struct {
@@ -84,6 +86,9 @@ func (w *Sweeper) Run(ctx context.Context) error {
 			return nil
 		}
 		w.mark()
+		if err := w.seed(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("Ages of objects are not known yet, will try again", "error", err)
+		}
 		for _, t := range w.targets {
 			if err := w.sweep(ctx, t); err != nil && ctx.Err() == nil {
 				w.log.Warn("Expired objects were not deleted, will try again", "resource", t.codec.Resource(), "error", err)
@@ -126,12 +131,6 @@ func (w *Sweeper) sweep(ctx context.Context, t *target) error {
 		return nil
 	}
 	cut := w.reached(t.ttl)
-	if cut == 0 && older(snap, w.marks[0].rev) {
-		var err error
-		if cut, err = w.expiredBefore(ctx, t.ttl); err != nil {
-			return err
-		}
-	}
 	if cut <= t.swept {
 		return nil
 	}
@@ -155,31 +154,45 @@ func (w *Sweeper) sweep(ctx context.Context, t *target) error {
 	return failed
 }
 
-// older tells whether there is an object from before this process.
-func older(snap cache.Snapshot, first storage.Revision) bool {
-	found := false
-	snap.Scan("", storage.Key{}, func(e *cache.Entry) bool {
-		found = e.Revision <= first
-		return !found
-	})
-	return found
-}
-
-// expiredBefore asks the log which revision was the newest a TTL ago. Below the compaction floor the log knows no
-// times: there the answer is 0, until this process has lived for a TTL itself.
-func (w *Sweeper) expiredBefore(ctx context.Context, ttl time.Duration) (storage.Revision, error) {
-	rev, err := w.backend.Store.Horizon(ctx, ttl, 0)
-	if err != nil {
-		return 0, fmt.Errorf("ask for what is older than %s: %w", ttl, err)
+// seed makes marks of what the log knows about the time before this process, if there are objects from then. Below the
+// compaction floor it knows no times: what is older still expires when this process has lived for a TTL itself.
+func (w *Sweeper) seed(ctx context.Context) error {
+	if w.seeded || len(w.marks) == 0 {
+		return nil
 	}
+	var ages []time.Duration
+	for _, t := range w.targets {
+		if w.backend.Cache.Snapshot(t.codec.Resource()).Len() > 0 {
+			for i := range sweepFraction {
+				ages = append(ages, t.ttl-time.Duration(i)*t.ttl/sweepFraction)
+			}
+		}
+	}
+	if len(ages) == 0 {
+		w.seeded = true
+		return nil
+	}
+	slices.Sort(ages)
 	floor, err := w.backend.Store.Floor(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("ask for the compaction floor: %w", err)
+		return fmt.Errorf("ask for the compaction floor: %w", err)
 	}
-	if rev <= floor {
-		return 0, nil
+	var past []mark // newest first
+	for _, age := range slices.Compact(ages) {
+		asked := time.Now()
+		rev, err := w.backend.Store.Horizon(ctx, age, 0)
+		if err != nil {
+			return fmt.Errorf("ask for what is older than %s: %w", age, err)
+		}
+		if rev <= floor {
+			break
+		}
+		past = append(past, mark{at: asked.Add(-age), rev: rev})
 	}
-	return rev, nil
+	slices.Reverse(past)
+	w.marks = append(past, w.marks...)
+	w.seeded = true
+	return nil
 }
 
 func (w *Sweeper) delete(ctx context.Context, ops []storage.Op) error {
