@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,10 +44,12 @@ type ControlPlane struct {
 	bootstrap bootstrap.Config
 	checks    *health.Checks
 	handler   http.Handler
-	informed  atomic.Bool     // informers have synced
-	serving   context.Context // done when watches have to end
-	endWatch  context.CancelFunc
-	stopped   chan struct{} // closed when Run ends: admission plug-ins watch it
+	informed  atomic.Bool // informers have synced
+	// bootstrapped is closed when the objects that every cluster has are there.
+	bootstrapped chan struct{}
+	serving      context.Context // done when watches have to end
+	endWatch     context.CancelFunc
+	stopped      chan struct{} // closed when Run ends: admission plug-ins watch it
 }
 
 // Open reads or makes the cluster's identity and builds its parts. Run makes them work.
@@ -60,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &ControlPlane{cfg: cfg, identity: identity, serviceIP: serviceIP, stopped: make(chan struct{})}
+	c := &ControlPlane{cfg: cfg, identity: identity, serviceIP: serviceIP, stopped: make(chan struct{}), bootstrapped: make(chan struct{})}
 	c.serving, c.endWatch = context.WithCancel(context.Background())
 	c.openStorage()
 	if err := c.build(); err != nil {
@@ -110,7 +113,7 @@ func (c *ControlPlane) build() error {
 	if err != nil {
 		return err
 	}
-	described, err := openapi.New(openapi.Config{Groups: c.catalogue.Groups(), Logger: c.cfg.Log})
+	described, err := openapi.New(openapi.Config{Groups: c.catalogue.Groups(), Built: debug.FreeOSMemory, Logger: c.cfg.Log})
 	if err != nil {
 		return err
 	}
@@ -171,6 +174,9 @@ func (c *ControlPlane) Handler() http.Handler { return c.handler }
 
 // ServiceIP is the cluster IP of the `kubernetes` Service.
 func (c *ControlPlane) ServiceIP() net.IP { return c.serviceIP }
+
+// Bootstrapped is closed when the cluster has the objects that every cluster has.
+func (c *ControlPlane) Bootstrapped() <-chan struct{} { return c.bootstrapped }
 
 // Checks are the cluster's health checks.
 func (c *ControlPlane) Checks() *health.Checks { return c.checks }

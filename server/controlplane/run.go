@@ -53,8 +53,12 @@ func (c *ControlPlane) runBootstrap(ctx context.Context) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
 		err := bootstrap.Ensure(ctx, c.bootstrap)
 		c.checks.Bootstrapped(err)
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			close(c.bootstrapped)
 			break
+		}
+		if ctx.Err() != nil {
+			return nil
 		}
 		c.cfg.Log.Warn("Bootstrap failed and is tried again", "err", err, "after", wait)
 		select {
