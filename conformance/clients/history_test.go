@@ -34,7 +34,7 @@ func watchOld(t *testing.T, e env) {
 		}
 		want = append(want, "ADDED "+name, "DELETED "+name)
 	}
-	w, err := maps.Watch(t.Context(), metav1.ListOptions{ResourceVersion: before.ResourceVersion})
+	w, err := maps.Watch(t.Context(), metav1.ListOptions{ResourceVersion: before.ResourceVersion, TimeoutSeconds: ptr.To[int64](60)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +71,7 @@ func watchList(t *testing.T, e env) {
 	}
 	w, err := maps.Watch(t.Context(), metav1.ListOptions{
 		AllowWatchBookmarks: true, SendInitialEvents: ptr.To(true), ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+		TimeoutSeconds: ptr.To[int64](60),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package robustness_test
 import (
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rowlock-io/rowlock/conformance/harness"
@@ -37,7 +38,11 @@ func TestIdentity(t *testing.T) {
 		server := target.NewCluster(t).StartServer(t)
 		client := server.Client(t) // with the CA and the credentials of the first start
 		harness.NewNamespace(t, client, namespace)
-		before, err := client.CoreV1().Services("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})
+		services := client.CoreV1().Services(namespace)
+		before, err := services.Create(t.Context(), &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: "s"},
+			Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+		}, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,12 +50,12 @@ func TestIdentity(t *testing.T) {
 		for _, end := range []func(testing.TB){server.Stop, server.Kill} {
 			end(t)
 			server.Start(t)
-			after, err := client.CoreV1().Services("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})
+			after, err := services.Get(t.Context(), "s", metav1.GetOptions{})
 			if err != nil {
 				t.Fatalf("the old credentials, after a restart: %v", err)
 			}
 			if after.UID != before.UID || after.Spec.ClusterIP != before.Spec.ClusterIP {
-				t.Errorf("the service kubernetes is another one: %s at %s, was %s at %s", after.UID, after.Spec.ClusterIP, before.UID, before.Spec.ClusterIP)
+				t.Errorf("the service is another one: %s at %s, was %s at %s", after.UID, after.Spec.ClusterIP, before.UID, before.Spec.ClusterIP)
 			}
 			if who := whoIs(t, client, token); who != "system:serviceaccount:"+namespace+":default" {
 				t.Errorf("the old token is of %q", who)

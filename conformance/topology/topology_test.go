@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/ptr"
 
 	"github.com/rowlock-io/rowlock/conformance/harness"
 	"github.com/rowlock-io/rowlock/conformance/load"
@@ -87,7 +88,7 @@ func TestOneCluster(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := a.Watch(t.Context(), metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+		w, err := a.Watch(t.Context(), metav1.ListOptions{ResourceVersion: list.ResourceVersion, TimeoutSeconds: ptr.To[int64](60)})
 		if err != nil {
 			t.Fatal(err)
 		}
