@@ -9,7 +9,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 	apistorage "k8s.io/apiserver/pkg/storage"
@@ -44,7 +43,7 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	if err := setListMeta(listObj, p.rev, token, remaining); err != nil {
+	if err := versioner.UpdateList(listObj, uint64(p.rev), token, remaining); err != nil {
 		return err
 	}
 	opts.Predicate.SetShardInfoOnList(listObj)
@@ -236,19 +235,5 @@ func setItems(items reflect.Value, objs []runtime.Object) error {
 		slice.Index(i).Set(v)
 	}
 	items.Set(slice)
-	return nil
-}
-
-func setListMeta(listObj runtime.Object, rev storage.Revision, token string, remaining *int64) error {
-	if rev > 0 {
-		return versioner.UpdateList(listObj, uint64(rev), token, remaining)
-	}
-	// Nothing was ever written. A watch from "0" begins with all there is, so nothing can be missed.
-	var m metav1.ListInterface
-	m, err := meta.ListAccessor(listObj)
-	if err != nil {
-		return err
-	}
-	m.SetResourceVersion("0")
 	return nil
 }

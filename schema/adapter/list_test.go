@@ -132,7 +132,9 @@ func TestEmptyCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod := mustCreate(t, s, newPod("ns", "a"))
-	everything.ResourceVersion = list.ResourceVersion
+	if everything.ResourceVersion = list.ResourceVersion; list.ResourceVersion == "0" {
+		t.Fatal("an empty cluster has no resourceVersion to watch from")
+	}
 	w, err := s.Watch(t.Context(), "/pods", everything)
 	if err != nil {
 		t.Fatal(err)

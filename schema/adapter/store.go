@@ -125,12 +125,13 @@ func (s *Store) GetCurrentResourceVersion(ctx context.Context) (uint64, error) {
 // floorTimeout bounds CompactRevision, which has no context of its own.
 const floorTimeout = 5 * time.Second
 
-// CompactRevision returns the compaction floor: lists at older revisions answer that they are too old. While the
-// database is away it is what was last known.
+// CompactRevision returns the compaction floor: lists at older revisions answer that they are too old. It is 0 when
+// nothing was compacted yet. While the database is away it is what was last known.
 func (s *Store) CompactRevision() int64 {
 	ctx, cancel := context.WithTimeout(context.Background(), floorTimeout)
 	defer cancel()
-	if floor, err := s.Backend.Store.Floor(ctx); err == nil {
+	// An empty cluster stands at revision 1, which is also its floor: there was never a change to drop.
+	if floor, err := s.Backend.Store.Floor(ctx); err == nil && floor > 1 {
 		for {
 			known := s.floor.Load()
 			if uint64(floor) <= known || s.floor.CompareAndSwap(known, uint64(floor)) {
