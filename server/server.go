@@ -93,6 +93,8 @@ func (s *Server) Run(ctx context.Context) error {
 		s.cfg.Log.Warn("Some requests did not end in time and were cut", "timeout", s.cfg.DrainTimeout)
 		err = s.http.Close()
 	}
-	<-served
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	return errors.Join(err, s.cfg.Clusters.Close())
 }

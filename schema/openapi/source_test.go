@@ -153,7 +153,7 @@ func TestDocumentServedElsewhere(t *testing.T) {
 	s := newSmallService(t, Config{})
 	const where = "/openapi/v3/" + widgets + "?hash=ABC"
 	set(t, s, "aggregated", Source{V3: map[string]Document{widgets: {URL: where, Handler: http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.String()) },
+		func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.String()) },
 	)}}})
 	if got := index(t, s)[widgets]; got != where {
 		t.Errorf("index says %q, want %q", got, where)

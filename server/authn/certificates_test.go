@@ -122,8 +122,10 @@ func TestForgottenWhenTheAuthorityChanges(t *testing.T) {
 	two.use(t, old)
 	c := newCertificates([]dynamiccertificates.CAContentProvider{one, two})
 	leaf, _ := old.sign(t, "ann", time.Hour)
-	if !accepted(c, leaf) || !accepted(c, leaf) {
-		t.Fatal("refused, though the second authority knows it")
+	for range 2 { // verified, then remembered
+		if !accepted(c, leaf) {
+			t.Fatal("refused, though the second authority knows it")
+		}
 	}
 	two.use(t, next)
 	if accepted(c, leaf) {

@@ -3,6 +3,7 @@
 package loopback
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -32,7 +33,7 @@ func (t Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	go func() {
 		defer func() {
 			if r := recover(); r != nil {
-				if r != http.ErrAbortHandler {
+				if err, ok := r.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 					w.WriteHeader(http.StatusInternalServerError)
 				}
 				_ = pw.CloseWithError(io.ErrUnexpectedEOF)

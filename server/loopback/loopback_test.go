@@ -19,7 +19,7 @@ func TestAnswer(t *testing.T) {
 		body, _ := io.ReadAll(req.Body)
 		w.Header().Set("X-Path", req.URL.Path)
 		w.WriteHeader(http.StatusTeapot)
-		fmt.Fprintf(w, "got %s", body)
+		_, _ = fmt.Fprintf(w, "got %s", body)
 	})
 	resp, err := c.Post("http://api/a/b", "text/plain", strings.NewReader("hello"))
 	if err != nil {
@@ -47,7 +47,7 @@ func TestStreamEndsWithTheRequest(t *testing.T) {
 	ended := make(chan struct{})
 	c := client(func(w http.ResponseWriter, req *http.Request) {
 		defer close(ended)
-		fmt.Fprintln(w, "first")
+		_, _ = fmt.Fprintln(w, "first")
 		w.(http.Flusher).Flush()
 		<-req.Context().Done()
 	})

@@ -66,8 +66,11 @@ func BenchmarkGet(b *testing.B) {
 func BenchmarkList5000(b *testing.B) {
 	for _, m := range media {
 		for _, q := range []struct{ name, query string }{
-			{"all", ""}, {"any", "?resourceVersion=0"}, {"page500", "?limit=500"},
-			{"selector1pc", "?labelSelector=tier%3Dgold"}, {"field", "?fieldSelector=metadata.name%3Dcm-02500"},
+			{"all", ""},
+			{"any", "?resourceVersion=0"},
+			{"page500", "?limit=500"},
+			{"selector1pc", "?labelSelector=tier%3Dgold"},
+			{"field", "?fieldSelector=metadata.name%3Dcm-02500"},
 		} {
 			b.Run(m.name+"/"+q.name, func(b *testing.B) {
 				benchmark(b, 5000, "/api/v1/configmaps"+q.query, map[string]string{"Accept": m.accept})

@@ -63,24 +63,22 @@ func namespace(name string) *corev1.Namespace {
 // fill puts a little of everything into the cluster and returns the revision afterwards.
 func (c *cluster) fill(t testing.TB) storage.Revision {
 	t.Helper()
-	var last storage.Revision
 	for _, ns := range []string{"default", "default-2", "kube-system"} {
-		last = c.put(t, "namespaces", stored(namespace(ns)))
+		c.put(t, "namespaces", stored(namespace(ns)))
 	}
 	for i := range 12 {
 		labels := map[string]string{"app": "web", "n": fmt.Sprint(i), "half": fmt.Sprint(i % 2)}
 		if i == 7 {
 			labels = nil
 		}
-		last = c.put(t, "configmaps", stored(configMap("default", fmt.Sprintf("cm-%02d", i), labels, "ü\"\n<&>")))
-		last = c.put(t, "configmaps", stored(configMap("kube-system", fmt.Sprintf("sys-%02d", i), labels, "")))
-		last = c.put(t, "pods", stored(pod("default", fmt.Sprintf("pod-%02d", i), fmt.Sprintf("node-%d", i%3), labels)))
+		c.put(t, "configmaps", stored(configMap("default", fmt.Sprintf("cm-%02d", i), labels, "ü\"\n<&>")))
+		c.put(t, "configmaps", stored(configMap("kube-system", fmt.Sprintf("sys-%02d", i), labels, "")))
+		c.put(t, "pods", stored(pod("default", fmt.Sprintf("pod-%02d", i), fmt.Sprintf("node-%d", i%3), labels)))
 	}
 	bare := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default-2", Name: "bare"}}
-	last = c.put(t, "configmaps", stored(bare))
-	last = c.put(t, "events", stored(event("default", "ev-1", "Started")))
-	last = c.put(t, "events", stored(event("default", "ev-2", "Killing")))
-	return last
+	c.put(t, "configmaps", stored(bare))
+	c.put(t, "events", stored(event("default", "ev-1", "Started")))
+	return c.put(t, "events", stored(event("default", "ev-2", "Killing")))
 }
 
 // big makes n ConfigMaps of about a kilobyte, of which one in a hundred has tier=gold.

@@ -193,8 +193,13 @@ func FuzzSelectors(f *testing.F) {
 	c.fill(f)
 	server, oracle := c.servers(f, h)
 	for _, s := range [][2]string{
-		{"app=web", "metadata.name=cm-01"}, {"n in (1,2)", "metadata.namespace!=default"}, {"!app,n", ""},
-		{"n<5", "metadata.name=,metadata.namespace="}, {"a/b=c", "metadata.name!=x,metadata.name=cm-01"}, {"=", "\\="}, {"", "metadata.name==cm-01"},
+		{"app=web", "metadata.name=cm-01"},
+		{"n in (1,2)", "metadata.namespace!=default"},
+		{"!app,n", ""},
+		{"n<5", "metadata.name=,metadata.namespace="},
+		{"a/b=c", "metadata.name!=x,metadata.name=cm-01"},
+		{"=", "\\="},
+		{"", "metadata.name==cm-01"},
 	} {
 		f.Add(s[0], s[1])
 	}

@@ -79,8 +79,10 @@ func (r *Resource) accepted(accept string, stream bool) (media, bool) {
 type anything struct{}
 
 func (anything) AllowsMediaTypeTransform(string, string, *schema.GroupVersionKind) bool { return true }
-func (anything) AllowsServerVersion(v string) bool                                      { return v == "v1" }
-func (anything) AllowsStreamSchema(s string) bool                                       { return s == "watch" }
+
+func (anything) AllowsServerVersion(v string) bool { return v == "v1" }
+
+func (anything) AllowsStreamSchema(s string) bool { return s == "watch" }
 
 // readByPeople tells whether upstream indents for this user agent.
 func readByPeople(userAgent string) bool {

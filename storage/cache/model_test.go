@@ -123,8 +123,13 @@ func runModel(t *testing.T, seed uint64, ring int) {
 		caches = append(caches, start(t, cache.Config{Store: s, RingEntries: ring}))
 	}
 	selections := []storage.Selector{
-		{Resource: "pods"}, {Resource: "pods", Namespace: "a"}, {Resource: "pods", Namespace: "b", Name: "1"},
-		{Resource: "nodes"}, {}, {Resource: "nodes", Name: "2"}, {Namespace: "b"},
+		{Resource: "pods"},
+		{Resource: "pods", Namespace: "a"},
+		{Resource: "pods", Namespace: "b", Name: "1"},
+		{Resource: "nodes"},
+		{},
+		{Resource: "nodes", Name: "2"},
+		{Namespace: "b"},
 	}
 	var keys []storage.Key
 	for i := range 6 {
