@@ -1,0 +1,55 @@
+# Every target is a command or two that also work by hand. CONTRIBUTING.md says how long they take.
+
+# The linter is built by its own module's versions, so it adds nothing to go.mod.
+LINT = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
+
+# What links nothing of Kubernetes is cheap to compile once more for the race detector. Everything else is tested
+# without it by "make test", and with it by "make race".
+LEAN = ./storage/... ./server/seal
+
+FUZZTIME = 30s
+
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz bench
+
+build:
+	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
+
+run: build
+	bin/rowlock up
+
+# A C compiler and Postgres from Debian's packages, where they are missing.
+deps:
+	.ci/deps
+
+# All that CI runs.
+test: deps build lint vet race-lean unit conformance
+
+lint:
+	$(LINT) ./...
+	cd conformance && $(LINT) ./...
+
+vet:
+	go vet ./...
+	cd conformance && go vet ./...
+
+race-lean:
+	go test -race -p 2 -timeout 15m $(LEAN)
+
+unit:
+	go test -p 2 -timeout 15m $$(go list ./... | grep -vE '/rowlock/(storage|server/seal)')
+
+test-postgres:
+	ROWLOCK_TEST_POSTGRES=require go test -p 2 -timeout 15m ./storage/postgres/... ./schema/adapter
+
+race:
+	go test -race -p 2 -timeout 30m ./...
+
+conformance: build
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test -p 2 -timeout 30m ./...
+
+fuzz:
+	grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's|^(.*)/[^/]*:func (.*)$$|\1 \2|' | \
+	while read -r dir name; do go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; done
+
+bench:
+	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...
