@@ -197,3 +197,40 @@ func TestMalformedStaysAlone(t *testing.T) {
 		stop()
 	})
 }
+
+// Writers of one key that lost to a commit learn it at once: only the commit that beat them goes to the database.
+func TestLosersDoNotWaitForOneAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, g, stop := start(t, Config{})
+		defer stop()
+		created := answers(t.Context(), c, op("hot"))
+		synctest.Wait()
+		g.let <- nil
+		if err := <-created; err != nil {
+			t.Fatal(err)
+		}
+		head, err := g.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		update := storage.Op{Key: op("hot").Key, Verb: storage.Update, Expect: head.Revision, Data: []byte("new")}
+		var all []<-chan error
+		for range 10 {
+			all = append(all, answers(t.Context(), c, update))
+		}
+		synctest.Wait()
+		g.let <- nil
+		won := 0
+		for _, a := range all {
+			switch err := <-a; {
+			case err == nil:
+				won++
+			case !errors.Is(err, storage.ErrConflict):
+				t.Errorf("got %v, want a conflict", err)
+			}
+		}
+		if won != 1 || len(g.batches) != 2 {
+			t.Errorf("%d writers won in %d commits, want 1 in 1 behind the create: %v", won, len(g.batches)-1, g.batches)
+		}
+	})
+}

@@ -70,11 +70,11 @@ func (q *queue) add(w *write) error {
 	return nil
 }
 
-// drop takes a write back, unless it is already part of a commit.
+// drop takes a write back, unless it is already part of a commit or answered.
 func (q *queue) drop(w *write) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if w.taken {
+	if w.taken || w.dropped {
 		return false
 	}
 	q.forget(w)
@@ -119,6 +119,23 @@ func (q *queue) take(b *batch, maxOps, maxBytes int) {
 	}
 	clear(q.list[len(kept):]) // so that the garbage collector gets the rest
 	q.list = kept
+}
+
+// refuse answers the waiting writes that a commit has made impossible: they expect a revision older than the one which
+// their key got just now. Left to the database, each of them would cost a commit of its own to learn the same, and the
+// writers of one busy key would wait for one another's refusals.
+func (q *queue) refuse(b *batch, results []storage.Result) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range q.list {
+		i, ok := b.keys[w.op.Key]
+		if !ok || w.dropped || results[i].Err != nil || w.op.Verb == storage.Create || w.op.Expect >= results[i].Revision {
+			continue
+		}
+		now := results[i].Revision
+		q.forget(w)
+		w.answer(storage.Result{Err: fmt.Errorf("commit of %s: %w: revision %d was replaced by %d", w.op.Key, storage.ErrConflict, w.op.Expect, now)})
+	}
 }
 
 // close refuses all further writes.

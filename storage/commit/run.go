@@ -14,7 +14,7 @@ type batch struct {
 	writes []*write
 	ops    []storage.Op
 	aux    []any
-	keys   map[storage.Key]struct{}
+	keys   map[storage.Key]int // where in ops
 }
 
 func (b *batch) reset() {
@@ -34,13 +34,13 @@ func (b *batch) add(w *write) {
 	b.writes = append(b.writes, w)
 	b.ops = append(b.ops, w.op)
 	b.aux = append(b.aux, w.aux)
-	b.keys[w.op.Key] = struct{}{}
+	b.keys[w.op.Key] = len(b.ops) - 1
 }
 
 // Run makes the commits until ctx ends. Then it refuses new writes, commits those that wait, and returns. It always
 // returns nil: a database that is away is every caller's ErrBusy and not the end of the committer.
 func (c *Committer) Run(ctx context.Context) error {
-	b := &batch{keys: map[storage.Key]struct{}{}}
+	b := &batch{keys: map[storage.Key]int{}}
 	for {
 		select {
 		case <-ctx.Done():
@@ -105,6 +105,7 @@ func (c *Committer) next(ctx context.Context, b *batch) (int, error) {
 		return c.lastBatch, err
 	}
 	c.cfg.Applied(b.ops, b.aux, done)
+	c.queue.refuse(b, done.Results)
 	for i, w := range b.writes {
 		w.answer(done.Results[i])
 	}
