@@ -74,10 +74,16 @@ func (p *process) stop(sig os.Signal) error {
 	case <-p.done:
 		return p.err
 	case <-time.After(stopTimeout):
-		err := p.cmd.Process.Kill()
-		<-p.done
-		return errors.Join(fmt.Errorf("still running %v after %v", stopTimeout, sig), err)
 	}
+	// What it waits for is in the stacks that a Go program prints on SIGQUIT.
+	err := p.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+		err = errors.Join(err, p.cmd.Process.Kill())
+		<-p.done
+	}
+	return errors.Join(fmt.Errorf("still running %v after %v", stopTimeout, sig), err)
 }
 
 // FreePort returns a TCP port of 127.0.0.1 that nobody listened on just now.

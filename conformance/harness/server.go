@@ -103,7 +103,7 @@ func (s *Server) ready() bool {
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	if err := s.proc.stop(syscall.SIGTERM); err != nil {
-		t.Errorf("the server ended badly on SIGTERM: %v\n%s", err, tail(s.Log, 40))
+		t.Errorf("the server ended badly on SIGTERM: %v\n%s", err, tail(s.Log, 200))
 	}
 	s.proc = nil
 }

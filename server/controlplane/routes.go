@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apidiscovery "k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/component-base/metrics/legacyregistry"
 
 	"github.com/rowlock-io/rowlock/schema/openapi"
@@ -20,7 +21,7 @@ import (
 func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Documents, described *openapi.Service) http.Handler {
 	r := chi.NewRouter()
 	paths := c.checks.Install(r)
-	loaded := c.afterLoad(api)
+	loaded := c.untilEnd(c.afterLoad(api))
 	r.Handle("/api", documents.LegacyRoot())
 	r.Handle("/api/", documents.LegacyRoot())
 	r.Handle("/apis", documents.Root())
@@ -75,6 +76,20 @@ func (c *ControlPlane) afterLoad(next http.Handler) http.Handler {
 		next.ServeHTTP(w, req)
 	})
 }
+
+// untilEnd tells upstream's watches, which serve what is not served from bytes, when watches are to end. Without it each
+// of them would hold up the stop of the server.
+func (c *ControlPlane) untilEnd(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		ctx := request.WithServerShutdownSignal(req.Context(), ending{c.serving.Done()})
+		next.ServeHTTP(w, req.WithContext(ctx))
+	})
+}
+
+// ending implements request.ServerShutdownSignal.
+type ending struct{ done <-chan struct{} }
+
+func (e ending) ShuttingDown() <-chan struct{} { return e.done }
 
 func groups(d *discovery.Documents) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
