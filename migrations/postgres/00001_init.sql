@@ -181,23 +181,21 @@ BEGIN
             CASE WHEN ops.verb = 1 THEN o.revision IS NULL ELSE coalesce(o.revision = ops.expect, false) END AS ok,
             (coalesce(octet_length(ops.data), 0) + coalesce(octet_length(o.data), 0) + octet_length(ops.resource)
                 + octet_length(ops.namespace) + octet_length(ops.name))::bigint AS size
-        FROM ops LEFT JOIN objects o ON o.cluster = _cluster
-            AND o.resource = ops.resource AND o.namespace = ops.namespace AND o.name = ops.name
+        -- OFFSET 0 keeps the look-up a look-up: one for each op. A join may be turned round, and a plan that was made when
+        -- the table was empty thinks it as cheap to read all objects of the cluster and look for their ops.
+        FROM ops LEFT JOIN LATERAL (
+            SELECT p.revision, p.data FROM objects p WHERE p.cluster = _cluster
+                AND p.resource = ops.resource AND p.namespace = ops.namespace AND p.name = ops.name OFFSET 0
+        ) o ON true
     ), done AS MATERIALIZED (
         SELECT j.*, c.revision + row_number() OVER (ORDER BY ord) AS revision,
             c.volume + sum(size) OVER (ORDER BY ord ROWS UNBOUNDED PRECEDING) - size AS volume
         FROM judged j WHERE ok
-    ), created AS (
+    ), written AS (
+        -- Updates too are inserts that meet their row: for the same reason, an UPDATE would be a join.
         INSERT INTO objects (cluster, revision, resource, namespace, name, data)
-        SELECT _cluster, revision, resource, namespace, name, data FROM done WHERE verb = 1
-    ), updated AS (
-        UPDATE objects o SET revision = d.revision, data = d.data FROM done d
-        WHERE d.verb = 2 AND o.cluster = _cluster
-            AND o.resource = d.resource AND o.namespace = d.namespace AND o.name = d.name
-    ), deleted AS (
-        DELETE FROM objects o USING done d
-        WHERE d.verb = 3 AND o.cluster = _cluster
-            AND o.resource = d.resource AND o.namespace = d.namespace AND o.name = d.name
+        SELECT _cluster, revision, resource, namespace, name, data FROM done WHERE verb <> 3
+        ON CONFLICT (cluster, resource, namespace, name) DO UPDATE SET revision = excluded.revision, data = excluded.data
     ), logged AS (
         INSERT INTO changes (cluster, revision, prev_revision, origin, volume, at, segment, verb,
             resource, namespace, name, data, prev)
@@ -206,6 +204,13 @@ BEGIN
     )
     SELECT count(*) FILTER (WHERE ok), coalesce(sum(size) FILTER (WHERE ok), 0), coalesce(array_agg(had ORDER BY ord), '{}')
         INTO n, bytes, present FROM judged;
+
+    FOR i IN 1 .. cardinality(_verbs) LOOP
+        IF _verbs[i] = 3 AND present[i] = _expects[i] THEN
+            DELETE FROM objects o WHERE o.cluster = _cluster
+                AND o.resource = _resources[i] AND o.namespace = _namespaces[i] AND o.name = _names[i];
+        END IF;
+    END LOOP;
 
     IF n > 0 THEN
         UPDATE clusters SET revision = revision + n, volume = volume + bytes, segment = seg, changed = stamp
