@@ -51,6 +51,7 @@ const (
 	defaultDecodedBytes   = 32 << 20
 	defaultIssuer         = "https://kubernetes.default.svc.cluster.local"
 	maxBodyBytes          = 3 << 20
+	minRequestTimeout     = 30 * time.Minute // as kube-apiserver's; at 0 upstream's watches would end at once
 )
 
 func (cfg Config) withDefaults() Config {

@@ -108,6 +108,7 @@ func (c *ControlPlane) build() error {
 		Cache:               c.backend.Cache,
 		Serializer:          legacyscheme.Codecs,
 		MaxRequestBodyBytes: maxBodyBytes,
+		MinRequestTimeout:   minRequestTimeout,
 	}, runtime.NewEquivalentResourceRegistry())
 	documents, err := discovery.New(c.catalogue, c.addresses(), legacyscheme.Codecs)
 	if err != nil {
