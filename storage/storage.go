@@ -197,7 +197,7 @@ type Log interface {
 	// MinBatchBytes: ErrCompacted when some of them are gone, ErrFuture when after is beyond the head.
 	Changes(ctx context.Context, after Revision, limit int) (Batch, error)
 	// Wake signals that the head may have moved by somebody else's commit. Signals coalesce and may be false; one
-	// comes within the driver's poll interval of every foreign commit, even when notifications are lost.
+	// comes within a second or two of every foreign commit (the driver's poll), even when notifications are lost.
 	Wake() <-chan struct{}
 	// Floor is the compaction floor: changes after it can be read, revisions at or above it can be read exactly.
 	Floor(ctx context.Context) (Revision, error)

@@ -109,6 +109,7 @@ func (d *Database) listenLoop() {
 }
 
 func (d *Database) listen(ctx context.Context) error {
+	defer d.hears.Store(false)
 	conn, err := pgx.ConnectConfig(ctx, d.pool.Config().ConnConfig)
 	if err != nil {
 		return err
@@ -129,6 +130,8 @@ func (d *Database) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// Our own come back too. A pooler may take the LISTEN and deliver nothing, so only hearing is proof.
+		d.hears.Store(true)
 		d.heard(n.Payload)
 	}
 }

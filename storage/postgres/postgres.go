@@ -31,7 +31,8 @@ type Config struct {
 	URL string
 	// MaxConns bounds the connections of this process; 10. One more listens for wake-ups.
 	MaxConns int32
-	// PollInterval is how late a foreign commit may be seen when notifications do not arrive; 1 s.
+	// PollInterval is how late a foreign commit may be seen when notifications do not arrive, or twice as late when they
+	// have been arriving and one is lost; 1 s.
 	PollInterval time.Duration
 	// LockTimeout is how long a commit waits for its turn before it answers ErrBusy; 5 s.
 	LockTimeout time.Duration
@@ -76,6 +77,8 @@ type Database struct {
 	tidying sync.Mutex
 	tidied  time.Time // guarded by tidying
 
+	// hears is set while notifications are known to arrive.
+	hears atomic.Bool
 	// unprepared is set once a pooler turned out to lose prepared statements.
 	unprepared atomic.Bool
 }

@@ -120,11 +120,14 @@ func (d *Database) committed(by *Store, done storage.Committed) {
 }
 
 // pollLoop is the guarantee behind Wake: with or without notifications, it asks for the counters of all open clusters
-// at once, every PollInterval, and nothing when none is open.
+// at once, and nothing when none is open: every PollInterval, or every second one while notifications are heard.
 func (d *Database) pollLoop() {
 	ctx := d.closing
 	failed := false
-	for wait(ctx, d.cfg.PollInterval) {
+	for odd := true; wait(ctx, d.cfg.PollInterval); odd = !odd {
+		if odd && !failed && d.hears.Load() {
+			continue
+		}
 		err := d.poll(ctx)
 		if err == nil && failed {
 			// Counters may be as they were, but an epoch may have begun.
