@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/go-chi/chi/v5"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
@@ -90,8 +91,8 @@ func (a *access) authenticate(c *ControlPlane) error {
 
 // install puts the documents by which others verify the cluster's tokens.
 func (a *access) install(r chi.Router) []string {
-	r.Handle(authn.ConfigurationPath, a.issuer.Configuration())
-	r.Handle(authn.KeySetPath, a.issuer.KeySet())
+	r.Handle(authn.ConfigurationPath, document([]string{runtime.ContentTypeJSON}, a.issuer.Configuration()))
+	r.Handle(authn.KeySetPath, document([]string{"application/jwk-set+json"}, a.issuer.KeySet()))
 	return []string{authn.ConfigurationPath, authn.KeySetPath}
 }
 

@@ -1,16 +1,18 @@
 package controlplane
 
 import (
+	"context"
 	"net/http"
-	"sort"
+	"slices"
 
 	"github.com/go-chi/chi/v5"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime"
 	apidiscovery "k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/component-base/metrics/prometheus/slis"
 
 	"github.com/rowlock-io/rowlock/schema/openapi"
 	"github.com/rowlock-io/rowlock/server/discovery"
@@ -21,26 +23,23 @@ import (
 func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Documents, described *openapi.Service) http.Handler {
 	r := chi.NewRouter()
 	paths := c.checks.Install(r)
-	loaded := c.untilEnd(c.afterLoad(api))
-	r.Handle("/api", documents.LegacyRoot())
-	r.Handle("/api/", documents.LegacyRoot())
+	legacy, named := newWebServices(c, api, documents)
+	r.Handle("/api", legacy)
+	r.Handle("/api/*", legacy)
 	r.Handle("/apis", documents.Root())
 	r.Handle("/apis/", documents.Root())
-	r.Handle("/api/{version}", versions(documents))
-	r.Handle("/apis/{group}", groups(documents))
-	r.Handle("/apis/{group}/", groups(documents))
-	r.Handle("/apis/{group}/{version}", versions(documents))
-	r.Handle("/api/{version}/*", loaded)
-	r.Handle("/apis/{group}/{version}/*", loaded)
+	r.Handle("/apis/*", named)
 	r.Handle("/openapi/v2", http.HandlerFunc(described.ServeV2))
 	r.Handle("/openapi/v3", http.HandlerFunc(described.ServeV3Index))
 	r.Handle("/openapi/v3/*", http.HandlerFunc(described.ServeV3))
-	r.Handle("/metrics", legacyregistry.Handler())
-	r.Handle("/version", http.HandlerFunc(version))
-	r.Handle("/version/", http.HandlerFunc(version))
+	r.Handle("/metrics", legacyregistry.HandlerWithReset())
+	slis.SLIMetricsWithReset{}.Install(r)
+	ofVersion := document([]string{runtime.ContentTypeJSON}, http.HandlerFunc(version))
+	r.Handle("/version", ofVersion)
+	r.Handle("/version/", ofVersion)
 	profiling(r)
 	paths = append(paths, c.access.install(r)...)
-	paths = append(paths, "/api", "/apis", "/apis/", "/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
+	paths = append(paths, "/api", "/apis", "/apis/", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
 	for _, info := range c.catalogue.Groups() {
 		for _, gv := range info.PrioritizedVersions {
 			if !c.catalogue.Serves(gv) {
@@ -53,9 +52,29 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 			paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
 		}
 	}
-	r.Handle("/", index(paths))
-	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", http.StatusNotFound) })
-	return r
+	slices.Sort(paths)
+	r.Handle("/", index(slices.Compact(paths)))
+	r.NotFound(notFound)
+	return anyMethod(r)
+}
+
+// anyMethod routes requests by their path alone, as kube-apiserver does, also those whose methods chi does not know: what
+// a method means is for the handler to say.
+func anyMethod(r chi.Router) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch req.Method {
+		case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions:
+		default:
+			route := chi.NewRouteContext()
+			route.Routes, route.RouteMethod = r, http.MethodGet
+			req = req.WithContext(context.WithValue(req.Context(), chi.RouteCtxKey, route))
+		}
+		r.ServeHTTP(w, req)
+	})
+}
+
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "404 page not found", http.StatusNotFound)
 }
 
 // afterLoad holds requests for resources until the cache knows the present: an object that is not loaded yet is not one
@@ -91,31 +110,9 @@ type ending struct{ done <-chan struct{} }
 
 func (e ending) ShuttingDown() <-chan struct{} { return e.done }
 
-func groups(d *discovery.Documents) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) {
-		if h := d.Group(chi.URLParam(req, "group")); h != nil {
-			h.ServeHTTP(w, req)
-			return
-		}
-		http.Error(w, "404 page not found", http.StatusNotFound)
-	}
-}
-
-func versions(d *discovery.Documents) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) {
-		gv := schema.GroupVersion{Group: chi.URLParam(req, "group"), Version: chi.URLParam(req, "version")}
-		if h := d.Version(gv); h != nil {
-			h.ServeHTTP(w, req)
-			return
-		}
-		http.Error(w, "404 page not found", http.StatusNotFound)
-	}
-}
-
 // index lists the paths, for whoever asks for the root.
 func index(paths []string) http.HandlerFunc {
-	sort.Strings(paths)
-	return func(w http.ResponseWriter, req *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) {
 		responsewriters.WriteRawJSON(http.StatusOK, metav1.RootPaths{Paths: paths}, w)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apiserver/pkg/endpoints"
 	upstream "k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 
 	"github.com/rowlock-io/rowlock/schema/catalogue"
@@ -31,7 +33,7 @@ func New(c *catalogue.Catalogue, addresses upstream.Addresses, serializer runtim
 	d := &Documents{groups: map[string]http.Handler{}, versions: map[schema.GroupVersion]http.Handler{}}
 	resources := byVersion(c)
 	legacy, named := aggregated.NewResourceManager("api"), aggregated.NewResourceManager("apis")
-	root := upstream.NewRootAPIsHandler(addresses, serializer)
+	root := groupList{serializer: serializer}
 	for _, info := range c.GroupsInOrder() {
 		manager := named
 		if info.PrioritizedVersions[0].Group == "" {
@@ -42,13 +44,13 @@ func New(c *catalogue.Catalogue, addresses upstream.Addresses, serializer runtim
 			return nil, err
 		}
 		if group.Name != "" {
-			root.AddGroup(group)
+			root.list.Groups = append(root.list.Groups, group)
 			d.groups[group.Name] = upstream.NewAPIGroupHandler(serializer, group)
 		}
 	}
 	legacyRoot := upstream.NewLegacyRootAPIHandler(addresses, serializer, genericapiserver.DefaultLegacyAPIPrefix)
 	d.legacyRoot = aggregated.WrapAggregatedDiscoveryToHandler(legacyRoot, legacy, legacy)
-	d.root = aggregated.WrapAggregatedDiscoveryToHandler(root, named, named)
+	d.root = aggregated.WrapAggregatedDiscoveryToHandler(&root, named, named)
 	return d, nil
 }
 
@@ -94,6 +96,17 @@ func byVersion(c *catalogue.Catalogue) map[schema.GroupVersion][]metav1.APIResou
 		sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
 	}
 	return m
+}
+
+// groupList is the older form of /apis.
+type groupList struct {
+	list       metav1.APIGroupList
+	serializer runtime.NegotiatedSerializer
+}
+
+func (g *groupList) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	list := g.list // encoding sets its kind
+	responsewriters.WriteObjectNegotiated(g.serializer, negotiation.DefaultEndpointRestrictions, schema.GroupVersion{Version: "v1"}, w, req, http.StatusOK, &list, false)
 }
 
 // LegacyRoot is /api.

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,7 +60,7 @@ func (ep *endpoint) route(method string, info *request.RequestInfo) http.Handler
 	made, ok := ep.made[r]
 	if !ok {
 		if made = ep.build(r.verb); made != nil {
-			made = ep.metric.instrument(r, ep.warn, made)
+			made = ep.checked(r.verb, ep.metric.instrument(r, ep.warn, made))
 		}
 		ep.made[r] = made
 	}
@@ -76,10 +77,14 @@ func (ep *endpoint) verb(method string, info *request.RequestInfo) string {
 		}
 	}
 	everywhere := ep.res.Namespaced && info.Namespace == "" // all namespaces: for reading only
+	prefixed := isPrefixed(info)
+	if prefixed && method != http.MethodGet {
+		return ""
+	}
 	switch method {
-	case http.MethodGet, http.MethodHead:
+	case http.MethodGet:
 		switch {
-		case info.Verb == "watch" && isPrefixed(info):
+		case prefixed:
 			return request.MethodWatchList
 		case info.Verb == "list" || info.Verb == "watch":
 			return request.MethodList
@@ -119,14 +124,20 @@ func (ep *endpoint) connectsBelow() bool {
 }
 
 // isPrefixed tells whether the path begins /watch/, upstream's old form of ?watch=true.
-func isPrefixed(info *request.RequestInfo) bool {
-	prefix := info.APIPrefix
-	rest := info.Path[len(prefix)+1:]
-	if info.APIGroup != "" {
-		rest = rest[len("/"+info.APIGroup):]
+func isPrefixed(info *request.RequestInfo) bool { return firstSegment(info) == "watch" }
+
+// firstSegment is what follows the group and version in the path.
+func firstSegment(info *request.RequestInfo) string {
+	rest := strings.Trim(info.Path, "/")
+	above := 2
+	if info.APIPrefix == "apis" {
+		above = 3
 	}
-	rest = rest[len("/"+info.APIVersion):]
-	return len(rest) >= len("/watch/") && rest[:len("/watch/")] == "/watch/"
+	for range above {
+		_, rest, _ = strings.Cut(rest, "/")
+	}
+	first, _, _ := strings.Cut(rest, "/")
+	return first
 }
 
 // patchTypes are the patches that upstream accepts by default.

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -19,6 +18,7 @@ import (
 	"github.com/rowlock-io/rowlock/schema/catalogue"
 	"github.com/rowlock-io/rowlock/schema/fieldmanager"
 	"github.com/rowlock-io/rowlock/server/read"
+	"github.com/rowlock-io/rowlock/server/restful"
 	"github.com/rowlock-io/rowlock/storage/cache"
 )
 
@@ -53,6 +53,7 @@ type endpointKey struct {
 
 // New returns a handler. What one resource needs is built at its first request.
 func New(cfg Config, equivalent runtime.EquivalentResourceRegistry) *Handler {
+	boundPatches()
 	h := &Handler{cfg: cfg, namer: runtime.Namer(meta.NewAccessor()), equivalent: equivalent, served: map[endpointKey]*endpoint{}}
 	for _, r := range cfg.Catalogue.Resources() {
 		equivalent.RegisterKindFor(r.GroupVersionResource, "", r.Kind)
@@ -67,12 +68,12 @@ func New(cfg Config, equivalent runtime.EquivalentResourceRegistry) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	info, ok := request.RequestInfoFrom(req.Context())
 	if !ok || !info.IsResourceRequest {
-		http.NotFound(w, req)
+		h.fail(w, req, schema.GroupVersion{Version: "v1"}, restful.Error(http.StatusNotFound, ""))
 		return
 	}
 	gv := schema.GroupVersion{Group: info.APIGroup, Version: info.APIVersion}
 	res := h.cfg.Catalogue.Resource(gv.WithResource(info.Resource))
-	if res == nil {
+	if res == nil || firstSegment(info) == "proxy" {
 		h.notFound(w, req, gv)
 		return
 	}
@@ -83,14 +84,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	handle := ep.route(req.Method, info)
 	if handle == nil {
-		h.fail(w, req, gv, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false))
+		h.fail(w, req, gv, restful.Error(http.StatusMethodNotAllowed, ""))
 		return
 	}
 	handle(w, req)
 }
-
-// Serves tells whether a group version has any resource.
-func (h *Handler) Serves(gv schema.GroupVersion) bool { return h.cfg.Catalogue.Serves(gv) }
 
 // named tells whether the path names one object. RequestInfo.Name alone does not: a list with a field selector on
 // metadata.name has it too.
@@ -110,11 +108,7 @@ func wellPlaced(res *catalogue.Resource, ep *endpoint, info *request.RequestInfo
 }
 
 func (h *Handler) notFound(w http.ResponseWriter, req *http.Request, gv schema.GroupVersion) {
-	if !h.Serves(gv) {
-		http.Error(w, "404 page not found", http.StatusNotFound)
-		return
-	}
-	h.fail(w, req, gv, apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false))
+	h.fail(w, req, gv, restful.Error(http.StatusNotFound, ""))
 }
 
 func (h *Handler) fail(w http.ResponseWriter, req *http.Request, gv schema.GroupVersion, err error) {

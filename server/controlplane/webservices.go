@@ -1,0 +1,81 @@
+package controlplane
+
+import (
+	"net/http"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+
+	"github.com/rowlock-io/rowlock/server/discovery"
+	"github.com/rowlock-io/rowlock/server/resources"
+	"github.com/rowlock-io/rowlock/server/restful"
+)
+
+// webServices answers below /api and /apis: documents at group and version, resources below. Within a group that is
+// served every answer is in Kubernetes' own form, also that there is nothing; outside it is plain text.
+type webServices struct {
+	documents *discovery.Documents
+	resources http.Handler
+	media     []string // of documents
+}
+
+func newWebServices(c *ControlPlane, api *resources.Handler, documents *discovery.Documents) (legacy, named http.Handler) {
+	media, _ := negotiation.MediaTypesForSerializer(legacyscheme.Codecs)
+	s := &webServices{documents: documents, resources: c.untilEnd(c.afterLoad(api)), media: media}
+	return http.HandlerFunc(s.serveLegacy), http.HandlerFunc(s.serveNamed)
+}
+
+func (s *webServices) serveLegacy(w http.ResponseWriter, req *http.Request) {
+	rest := strings.TrimPrefix(req.URL.Path, "/api")
+	if strings.Trim(rest, "/") == "" {
+		document(s.media, s.documents.LegacyRoot()).ServeHTTP(w, req)
+		return
+	}
+	s.serveVersion(w, req, "", rest[len("/"):])
+}
+
+func (s *webServices) serveNamed(w http.ResponseWriter, req *http.Request) {
+	group, rest, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/apis/"), "/")
+	described := s.documents.Group(group)
+	switch {
+	case described == nil:
+		notFound(w, req)
+	case strings.Trim(rest, "/") == "":
+		described.ServeHTTP(w, req)
+	default:
+		s.serveVersion(w, req, group, rest)
+	}
+}
+
+// serveVersion answers /<version> and below.
+func (s *webServices) serveVersion(w http.ResponseWriter, req *http.Request, group, path string) {
+	version, below, _ := strings.Cut(path, "/")
+	described := s.documents.Version(schema.GroupVersion{Group: group, Version: version})
+	switch {
+	case described == nil:
+		refuse(w, req, restful.Error(http.StatusNotFound, ""))
+	case strings.Trim(below, "/") == "":
+		document(s.media, described).ServeHTTP(w, req)
+	default:
+		s.resources.ServeHTTP(w, req)
+	}
+}
+
+// document guards what is only read, and only in the media types given.
+func document(media []string, handler http.Handler) http.Handler {
+	r := restful.Route{Methods: []string{http.MethodGet}, Consumes: media, Produces: media}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if err := r.Check(req); err != nil {
+			refuse(w, req, err)
+			return
+		}
+		handler.ServeHTTP(w, req)
+	})
+}
+
+func refuse(w http.ResponseWriter, req *http.Request, err error) {
+	responsewriters.ErrorNegotiated(err, legacyscheme.Codecs, schema.GroupVersion{Version: "v1"}, w, req)
+}
