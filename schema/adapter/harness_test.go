@@ -269,8 +269,10 @@ func (h *harness) GuaranteedUpdate(ctx context.Context, key string, out runtime.
 }
 
 func (h *harness) Stats(ctx context.Context) (apistorage.Stats, error) { return h.first().Stats(ctx) }
-func (h *harness) ReadinessCheck() error                               { return h.first().ReadinessCheck() }
-func (h *harness) CompactRevision() int64                              { return h.first().CompactRevision() }
+
+func (h *harness) ReadinessCheck() error { return h.first().ReadinessCheck() }
+
+func (h *harness) CompactRevision() int64 { return h.first().CompactRevision() }
 
 func (h *harness) RequestWatchProgress(ctx context.Context) error {
 	return h.first().RequestWatchProgress(ctx)
