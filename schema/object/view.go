@@ -25,6 +25,7 @@ type View struct {
 	stale   bool     // what the transformer said along with plain
 	obj     weak.Pointer[decoded]
 	proto   weak.Pointer[encoded]
+	made    weak.Pointer[derived]
 	decodes uint8
 	jsonOff int32
 }

@@ -163,7 +163,7 @@ func (c *cluster) serve(t testing.TB, h *read.Handler, name string, s rest.Stora
 		},
 		res: h.NewResource(read.ResourceConfig{
 			Kind: kind, Resource: coreV1.WithResource(name), Namespaced: namespaced, New: s.New,
-			Codec: c.codecs[name], Cache: c.cache,
+			Codec: c.codecs[name], Cache: c.cache, Table: s.(rest.TableConvertor),
 			FieldLabel: func(label, value string) (string, string, error) {
 				return scheme.ConvertFieldLabel(kind, label, value)
 			},

@@ -18,7 +18,8 @@ func (h *Handler) List(w http.ResponseWriter, req *http.Request, info *request.R
 		return false
 	}
 	m, ok := res.negotiate(req, false)
-	if !ok || auditsBody(req) {
+	asTable := !ok && res.negotiatesTable(req)
+	if !(ok || asTable) || auditsBody(req) {
 		return false
 	}
 	opts, ok := h.listOptions(req, info, res)
@@ -38,6 +39,9 @@ func (h *Handler) List(w http.ResponseWriter, req *http.Request, info *request.R
 	if err != nil {
 		h.fail(w, req, res, err)
 		return true
+	}
+	if asTable {
+		return h.listTable(w, req, res, &p)
 	}
 	items, err := h.collect(res, m, &p)
 	defer items.release()

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	auditapi "k8s.io/apiserver/pkg/apis/audit"
@@ -73,6 +74,20 @@ func (r *Resource) accepted(accept string, stream bool) (media, bool) {
 		return mediaProtobuf, true
 	}
 	return 0, false
+}
+
+// negotiatesTable tells whether the answer is to be a JSON table of v1 that shows the objects' metadata.
+func (r *Resource) negotiatesTable(req *http.Request) bool {
+	if r.table == nil || r.encoders[mediaJSON] == nil {
+		return false
+	}
+	query := req.URL.RawQuery
+	if strings.Contains(query, "includeObject") || strings.Contains(query, "noHeaders") || strings.Contains(query, "pretty") || readByPeople(req.UserAgent()) {
+		return false
+	}
+	opts, ok := negotiation.NegotiateMediaTypeOptions(req.Header.Get("Accept"), r.serializer.SupportedMediaTypes(), anything{})
+	return ok && opts.Convert != nil && *opts.Convert == metav1.SchemeGroupVersion.WithKind("Table") &&
+		opts.Accepted.MediaType == runtime.ContentTypeJSON && !opts.Pretty
 }
 
 // anything restricts nothing, so that a request for a transformation is recognized as one and left to upstream.

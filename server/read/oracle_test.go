@@ -118,7 +118,6 @@ var requests = []struct {
 	{path: "/api/v1/configmaps", header: map[string]string{"Accept": "application/yaml"}, other: true},
 	{path: "/api/v1/configmaps", header: map[string]string{"Accept": "application/cbor"}, other: true},
 	{path: "/api/v1/configmaps", header: map[string]string{"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}, other: true},
-	{path: "/api/v1/configmaps", header: map[string]string{"Accept": "application/json;as=Table;g=meta.k8s.io;v=v1,application/json"}, other: true},
 	{path: "/api/v1/configmaps", header: map[string]string{"Accept": "text/html"}, other: true},
 	{path: "/api/v1/configmaps", header: map[string]string{"Accept": "*/*"}},
 	{path: "/api/v1/configmaps", header: map[string]string{"Accept": "application/*"}},

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/registry/rest"
 	apistorage "k8s.io/apiserver/pkg/storage"
 
 	"github.com/rowlock-io/rowlock/schema/object"
@@ -27,6 +29,8 @@ type ResourceConfig struct {
 	GetAttrs apistorage.AttrFunc
 	// FieldLabel checks and converts one term of a field selector, as the scheme's ConvertFieldLabel does for Kind.
 	FieldLabel func(label, value string) (string, string, error)
+	// Table prints objects as rows, as the fallback handlers do; nil: tables are left to those.
+	Table rest.TableConvertor
 	// Serializer replaces Config.Serializer for this resource; nil: no.
 	Serializer runtime.NegotiatedSerializer
 }
@@ -41,6 +45,7 @@ type Resource struct {
 	listHead    []byte                      // {"kind":"PodList","apiVersion":"v1","metadata":
 	protoHead   []byte                      // magic and type of a list's envelope
 	observe     func(bytes int)
+	table       func() *table // nil: tables need more than kept rows
 }
 
 // NewResource prepares a resource for this handler.
@@ -72,6 +77,9 @@ func (h *Handler) NewResource(cfg ResourceConfig) *Resource {
 	r.jsonHead = fmt.Appendf(nil, `{"kind":%s,"apiVersion":%s,`, strconv.Quote(cfg.Kind.Kind), strconv.Quote(apiVersion))
 	r.listHead = fmt.Appendf(nil, `{"kind":%s,"apiVersion":%s,"metadata":`, strconv.Quote(cfg.ListKind), strconv.Quote(apiVersion))
 	r.protoHead = appendUnknownHead(nil, apiVersion, cfg.ListKind)
+	if cfg.Table != nil && steady[cfg.Codec.Config().Resource] {
+		r.table = sync.OnceValue(r.newTable)
+	}
 	return r
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/rowlock-io/rowlock/server/read"
 )
@@ -27,9 +28,10 @@ func (ep *endpoint) bytesFirst(try func(*read.Handler, http.ResponseWriter, *htt
 
 func (ep *endpoint) readConfig() read.ResourceConfig {
 	scheme := ep.res.Group.Scheme
+	table, _ := ep.src.Storage.(rest.TableConvertor)
 	return read.ResourceConfig{
 		Kind: ep.src.Kind, ListKind: ep.res.ListKind, Resource: ep.src.GroupVersionResource, Namespaced: ep.res.Namespaced,
-		New: ep.src.Storage.New, Codec: ep.res.Stored, Cache: ep.h.cfg.Cache, Serializer: ep.res.Group.NegotiatedSerializer,
+		New: ep.src.Storage.New, Codec: ep.res.Stored, Cache: ep.h.cfg.Cache, Serializer: ep.res.Group.NegotiatedSerializer, Table: table,
 		FieldLabel: func(label, value string) (string, string, error) {
 			return scheme.ConvertFieldLabel(ep.src.Kind, label, value)
 		},
