@@ -6,7 +6,6 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	api "k8s.io/kubernetes/pkg/apis/core"
-	"k8s.io/kubernetes/pkg/registry/core/componentstatus"
 	endpointsstore "k8s.io/kubernetes/pkg/registry/core/endpoint/storage"
 	limitrangestore "k8s.io/kubernetes/pkg/registry/core/limitrange/storage"
 	nodestore "k8s.io/kubernetes/pkg/registry/core/node/storage"
@@ -75,7 +74,7 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 	}
 	for path, s := range map[string]rest.Storage{
 		"bindings":                      pods.LegacyBinding,
-		"componentstatuses":             componentstatus.NewStorage(func() map[string]componentstatus.Server { return nil }),
+		"componentstatuses":             newComponentStatuses(cfg.Backend.Store),
 		"endpoints":                     endpoints,
 		"limitranges":                   limitRanges,
 		"nodes":                         nodes.Node,

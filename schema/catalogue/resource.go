@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strings"
 
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints"
@@ -105,10 +106,19 @@ func (r *Resource) findStored(c *Catalogue, info *genericapiserver.APIGroupInfo)
 	if !ok {
 		return fmt.Errorf("no stored version of %v", kinds)
 	}
-	r.Discovery.StorageVersionHash = discovery.StorageVersionHash(stored.Group, stored.Version, stored.Kind)
+	r.Discovery.StorageVersionHash = versionHash(stored)
 	r.Stored = c.codecs.get(r.GroupVersionResource.GroupResource())
 	r.StoredVersion = r.Stored != nil && stored == r.Kind
 	return nil
+}
+
+// versionHash tells clients, opaquely, in which version objects are kept. kube-apiserver keeps CustomResourceDefinitions
+// as v1beta1, which no server reads from the other's store any more; clients are shown the hash that they know.
+func versionHash(stored schema.GroupVersionKind) string {
+	if stored.Group == apiextensions.GroupName {
+		stored.Version = "v1beta1"
+	}
+	return discovery.StorageVersionHash(stored.Group, stored.Version, stored.Kind)
 }
 
 // describe is what /apis/<group>/<version> says of a path, as upstream's installer derives it from the storage.

@@ -55,6 +55,7 @@ type ControlPlane struct {
 // Open reads or makes the cluster's identity and builds its parts. Run makes them work.
 func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	cfg = cfg.withDefaults()
+	countRequests()
 	identity, err := pki.Load(ctx, cfg.Store, cfg.Keys)
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: identity: %w", cfg.Name, err)

@@ -3,7 +3,12 @@ package controlplane
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	handlers "k8s.io/apiserver/pkg/endpoints/handlers/metrics"
 	"k8s.io/apiserver/pkg/endpoints/metrics"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	_ "k8s.io/component-base/metrics/prometheus/restclient" // registers what client-go counts
+	_ "k8s.io/component-base/metrics/prometheus/version"    // and the version
+	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/rowlock-io/rowlock/storage/cache"
 	"github.com/rowlock-io/rowlock/storage/commit"
@@ -28,6 +33,15 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		return nil, err
 	}
 	return &Metrics{cache: c, commit: commit.NewMetrics(reg), retention: r}, nil
+}
+
+// countRequests registers upstream's series, which the process has once. Until then upstream counts nothing, and what asked
+// for a series before keeps counting nothing.
+func countRequests() {
+	metrics.Register()
+	handlers.Register()
+	serviceaccount.RegisterMetrics()
+	utilfeature.DefaultMutableFeatureGate.AddMetrics()
 }
 
 // watchSizes feeds upstream's sizes and counts of watch events of a resource.
