@@ -28,7 +28,7 @@ type Config struct {
 	Store    storage.Store
 	MaxAge   time.Duration // of a change that is kept; 0: 24 h; negative: any age
 	MaxBytes int64         // of the log; 0: any size
-	Interval time.Duration // between looks; 0: one minute
+	Interval time.Duration // between looks; 0: one minute, or MaxAge when that is less, but no less than a second
 	Log      *slog.Logger
 	Metrics  *Metrics
 }
@@ -105,6 +105,9 @@ func newKeeper(cfg Config) *keeper {
 	}
 	if k.interval <= 0 {
 		k.interval = DefaultInterval
+		if k.maxAge > 0 {
+			k.interval = max(min(k.interval, k.maxAge), time.Second)
+		}
 	}
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)
