@@ -3,10 +3,10 @@ package server_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 
 	"github.com/rowlock-io/rowlock/server/servertest"
@@ -26,8 +26,7 @@ var postgresServer = pgtest.Server{Prepare: func(ctx context.Context, url string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	klog.LogToStderr(false) // what upstream says is not a result of a test
-	klog.SetOutput(io.Discard)
+	klog.SetLogger(logr.Discard()) // what upstream says is not a result of a test
 	dir, err := os.MkdirTemp("", "server")
 	if err == nil {
 		defer os.RemoveAll(dir)

@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 
+	"github.com/rowlock-io/rowlock/schema"
 	"github.com/rowlock-io/rowlock/server/loopback"
 )
 
@@ -20,6 +21,9 @@ type clients struct {
 	aggregator aggregator.Interface
 	late       *lateHandler
 }
+
+// userAgent names the field manager of what the server writes, whatever its binary is called.
+const userAgent = "rowlock/" + schema.Version
 
 // lateHandler is a handler that becomes known after the clients that call it: the registries need clients, and the
 // handler needs the registries.
@@ -38,7 +42,7 @@ func (l *lateHandler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func newClients() (*clients, error) {
 	c := &clients{late: &lateHandler{}}
-	config := &rest.Config{Host: "http://apiserver", Transport: loopback.Transport{Handler: c.late}, QPS: -1}
+	config := &rest.Config{Host: "http://apiserver", Transport: loopback.Transport{Handler: c.late}, QPS: -1, UserAgent: userAgent}
 	var err error
 	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/kube-aggregator/pkg/apis/apiregistration"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 
 	"github.com/rowlock-io/rowlock/server/discovery"
@@ -44,6 +45,9 @@ func (s *webServices) serveNamed(w http.ResponseWriter, req *http.Request) {
 	case described == nil:
 		notFound(w, req)
 	case strings.Trim(rest, "/") == "":
+		if group == apiregistration.GroupName { // the one group that kube-apiserver does not describe by its APIServices
+			described = document(s.media, described)
+		}
 		described.ServeHTTP(w, req)
 	default:
 		s.serveVersion(w, req, group, rest)
