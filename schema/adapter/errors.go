@@ -46,9 +46,9 @@ func (s *Store) fail(what string, err error) error {
 	case errors.Is(err, storage.ErrTooLarge):
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("%s: %v", what, err))
 	case errors.Is(err, storage.ErrUnknown):
-		return apierrors.NewTimeoutError(fmt.Sprintf("%s: it is not known whether it happened: %v", what, err), 0)
+		return apierrors.NewTimeoutError(fmt.Sprintf("%s: it is not known whether it happened: %s", what, forClients(err)), 0)
 	case errors.Is(err, storage.ErrBusy), errors.Is(err, storage.ErrClosed), errors.Is(err, storage.ErrSchema), errors.Is(err, storage.ErrInUse):
-		return unavailable(fmt.Sprintf("%s: %v", what, err))
+		return unavailable(what + ": " + forClients(err))
 	case errors.Is(err, context.DeadlineExceeded):
 		return apierrors.NewTimeoutError(requestTimedOut, 0)
 	case errors.Is(err, context.Canceled):
@@ -56,6 +56,15 @@ func (s *Store) fail(what string, err error) error {
 	default:
 		return apistorage.NewInternalError(fmt.Errorf("%s: %w", what, err))
 	}
+}
+
+// forClients is what clients are told of trouble with the database. What the database itself said is in the server's log:
+// it names hosts and users.
+func forClients(err error) string {
+	if words := storage.HintOf(err); words != "" {
+		return words
+	}
+	return "the database is not available at the moment"
 }
 
 // corrupt finds the error that a registry recognises within one about unreadable bytes.

@@ -66,17 +66,17 @@ func (d *Database) translate(ctx context.Context, what string, err error) error 
 		return err
 	}
 	if errors.Is(err, errReadOnly) {
-		return fmt.Errorf("%s: %w: the database takes no writes: connect to the primary (%s)", what, storage.ErrBusy, err)
+		return fmt.Errorf("%s: %w: %w", what, storage.ErrBusy, &storage.Hint{Words: "the database takes no writes: connect to the primary", Detail: err.Error()})
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		v := judgeCode(pg.Code)
 		if v.kind == nil {
 			return fmt.Errorf("%s: %s", what, pg.Error())
 		}
-		return fmt.Errorf("%s: %w: %s (%s)", what, v.kind, v.hint, pg.Error())
+		return fmt.Errorf("%s: %w: %w", what, v.kind, &storage.Hint{Words: v.hint, Detail: pg.Error()})
 	}
 	if lost(err) {
-		return fmt.Errorf("%s: %w: the database cannot be reached: check that it runs and its address (%s)", what, storage.ErrBusy, err)
+		return fmt.Errorf("%s: %w: %w", what, storage.ErrBusy, &storage.Hint{Words: "the database cannot be reached: check that it runs and its address", Detail: err.Error()})
 	}
 	return fmt.Errorf("%s: %s", what, err)
 }

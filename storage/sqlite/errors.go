@@ -40,7 +40,7 @@ func explain(what string, err error) error {
 	default:
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return fmt.Errorf("%s: %w: %s: %w", what, storage.ErrBusy, words, err)
+	return fmt.Errorf("%s: %w: %w", what, storage.ErrBusy, &storage.Hint{Words: words, Detail: err.Error()})
 }
 
 // explainCommit is explain for COMMIT itself. When the disk failed to confirm what was written, nobody can tell
