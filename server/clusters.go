@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/storage"
 )
@@ -66,6 +68,9 @@ func NewClusters(cfg ClustersConfig) *Clusters {
 // Acquire returns a cluster's control plane, opening it if need be; release must be called when the request has ended.
 // It fails with storage.ErrNotFound for a name that no cluster has.
 func (c *Clusters) Acquire(ctx context.Context, name string) (*controlplane.ControlPlane, func(), error) {
+	if len(validation.IsDNS1123Label(name)) > 0 { // a name may be the first label of a host name
+		return nil, nil, fmt.Errorf("cluster %q: %w", name, storage.ErrNotFound)
+	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()

@@ -15,7 +15,9 @@ const clusterPrefix = "/clusters/"
 // route finds the cluster that a request is for, and hands it the request with the cluster's part of the path cut off.
 func (s *Server) route(w http.ResponseWriter, req *http.Request) {
 	name, inner := s.cfg.Default, req
-	if rest, ok := strings.CutPrefix(req.URL.Path, clusterPrefix); ok {
+	if own, ok := s.hosts.of(req); ok {
+		name = own // at its own host a cluster is the only one
+	} else if rest, ok := strings.CutPrefix(req.URL.Path, clusterPrefix); ok {
 		name, _, _ = strings.Cut(rest, "/")
 		if inner = below(req, clusterPrefix+name); inner == nil {
 			http.Error(w, "404 page not found", http.StatusNotFound)

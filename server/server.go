@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -24,6 +25,8 @@ type Config struct {
 	Serving  *pki.Serving // the certificate that clients see
 	Clusters *Clusters
 	Default  string // the cluster at the root
+	// Domain is the DNS suffix below which each cluster has a host name of its own, <cluster>.<Domain>; empty: none has.
+	Domain string
 
 	// ShutdownDelay is how long a server that is told to stop goes on as before, but for /readyz, so that balancers notice.
 	ShutdownDelay time.Duration
@@ -34,8 +37,9 @@ type Config struct {
 
 // Server serves the clusters.
 type Server struct {
-	cfg  Config
-	http *http.Server
+	cfg   Config
+	hosts *hosts
+	http  *http.Server
 }
 
 // Bounds of what a client may make the server wait for or remember before it is known.
@@ -48,7 +52,9 @@ const (
 
 // New returns a server that Run starts.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, hosts: &hosts{
+		domain: strings.ToLower(strings.Trim(cfg.Domain, ".")), clusters: cfg.Clusters, fallback: cfg.Serving, serving: map[string]servingOf{},
+	}}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.route),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -56,7 +62,7 @@ func New(cfg Config) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSConfig: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
-			GetCertificate: cfg.Serving.GetCertificate,
+			GetCertificate: s.hosts.getCertificate,
 			// Each cluster checks client certificates against its own authority.
 			ClientAuth: tls.RequestClientCert,
 			NextProtos: []string{"h2", "http/1.1"},

@@ -165,4 +165,3 @@ func brief(body string) string {
 	}
 	return body
 }
-

@@ -26,6 +26,7 @@ type options struct {
 	Issuer            string
 	TokenLifetime     time.Duration
 
+	ClusterHosts  string
 	ServiceRange  net.IPNet
 	NodePortRange utilnet.PortRange
 	EventTTL      time.Duration
@@ -48,6 +49,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.SecurePort, "secure-port", 6443, "port to listen on; 0 takes a free one")
 	fs.IPVar(&o.Advertise, "advertise-address", nil, "IP address at which pods reach this server (default: the host's, unless it listens on loopback only)")
 	fs.StringSliceVar(&o.TLSNames, "tls-san", nil, "further host names and IP addresses of the serving certificate")
+	fs.StringVar(&o.ClusterHosts, "cluster-host-suffix", "", "DNS suffix below which each cluster answers at a host name of its own, CLUSTER.SUFFIX, with a certificate of its own authority; empty: none does")
 	fs.StringVar(&o.WriteKubeconfig, "write-kubeconfig", o.WriteKubeconfig, "file to merge an administrator's kubeconfig into; empty writes none")
 
 	fs.StringVar(&o.TokenFile, "token-auth-file", "", "CSV file of static bearer tokens: token,user,uid,\"group1,group2\"")

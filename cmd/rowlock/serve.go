@@ -68,7 +68,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 		return errors.Join(err, clusters.Close())
 	}
 	s, err := server.New(server.Config{
-		Listener: listener, Serving: serving, Clusters: clusters, Default: defaultCluster,
+		Listener: listener, Serving: serving, Clusters: clusters, Default: defaultCluster, Domain: o.ClusterHosts,
 		ShutdownDelay: o.ShutdownDelay, DrainTimeout: drainTimeout, Log: log,
 	})
 	if err != nil {

@@ -40,6 +40,7 @@ type Config struct {
 	Plane    func(*controlplane.Config)
 	Idle     time.Duration // see server.ClustersConfig
 	Log      *slog.Logger  // nil: nothing is logged
+	Domain   string        // see server.Config
 }
 
 // Server is a running server.
@@ -128,7 +129,8 @@ func (s *Server) run(ctx context.Context, listener net.Listener, names []string,
 		return err
 	}
 	srv, err := server.New(server.Config{
-		Listener: listener, Serving: serving, Clusters: s.Clusters, Default: Default, DrainTimeout: 10 * time.Second, Log: cfg.Log,
+		Listener: listener, Serving: serving, Clusters: s.Clusters, Default: Default, Domain: cfg.Domain,
+		DrainTimeout: 10 * time.Second, Log: cfg.Log,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,71 @@
+package server
+
+import (
+	"crypto/tls"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/rowlock-io/rowlock/server/controlplane"
+	"github.com/rowlock-io/rowlock/server/pki"
+)
+
+// hosts answers for clusters at names of their own, <cluster>.<domain>, with certificates of each cluster's authority.
+type hosts struct {
+	domain   string // empty: clusters have no names
+	clusters *Clusters
+	fallback *pki.Serving // for every other name
+
+	mu      sync.Mutex
+	serving map[string]servingOf
+}
+
+// servingOf is the certificate of one opening of a cluster.
+type servingOf struct {
+	plane *controlplane.ControlPlane
+	*pki.Serving
+}
+
+// cluster names the cluster that a TLS server name stands for.
+func (h *hosts) cluster(serverName string) (string, bool) {
+	if h.domain == "" {
+		return "", false
+	}
+	name, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(serverName, ".")), "."+h.domain)
+	return name, ok && name != "" && !strings.Contains(name, ".")
+}
+
+// getCertificate is for tls.Config.
+func (h *hosts) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	name, ok := h.cluster(hello.ServerName)
+	if !ok {
+		return h.fallback.GetCertificate(hello)
+	}
+	plane, release, err := h.clusters.Acquire(hello.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	have := h.serving[name]
+	if have.plane != plane {
+		names := pki.Hosts(plane.ServiceIP(), "", name+"."+h.domain)
+		serving, err := pki.NewServing(plane.Identity().ClusterCA, names)
+		if err != nil {
+			return nil, err
+		}
+		have = servingOf{plane, serving}
+		h.serving[name] = have
+	}
+	return have.GetCertificate(hello)
+}
+
+// of names the cluster of a connection: what was asked for when its certificate was chosen, which a Host header cannot
+// change.
+func (h *hosts) of(req *http.Request) (string, bool) {
+	if req.TLS == nil {
+		return "", false
+	}
+	return h.cluster(req.TLS.ServerName)
+}
