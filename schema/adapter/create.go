@@ -29,7 +29,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if err != nil {
 		return err
 	}
-	v, rev, err := s.write(ctx, storage.Op{Key: k, Verb: storage.Create}, plain)
+	v, rev, err := s.write(ctx, storage.Op{Key: k, Verb: storage.Create}, obj, plain)
 	switch {
 	case errors.Is(err, storage.ErrExists):
 		return apistorage.NewKeyExistsError(key, 0)
@@ -50,8 +50,8 @@ func (s *Store) checkTTL(ttl uint64) error {
 	return nil
 }
 
-// write commits the new state of an object and returns it.
-func (s *Store) write(ctx context.Context, op storage.Op, plain []byte) (*object.View, storage.Revision, error) {
+// write commits the new state of an object, of which plain is the JSON, and returns it.
+func (s *Store) write(ctx context.Context, op storage.Op, obj runtime.Object, plain []byte) (*object.View, storage.Revision, error) {
 	data, err := s.codec.Seal(ctx, op.Key, plain)
 	if err != nil {
 		return nil, 0, err
@@ -59,6 +59,7 @@ func (s *Store) write(ctx context.Context, op storage.Op, plain []byte) (*object
 	op.Data = data
 	op.Relaxed = s.codec.Config().Relaxed
 	v := s.codec.Written(op.Key, plain)
+	v.Seed(obj)
 	res, err := s.Committer.Commit(ctx, op, v)
 	if err == nil {
 		err = res.Err

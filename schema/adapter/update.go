@@ -33,7 +33,7 @@ func (s *Store) GuaranteedUpdate(
 		if st.view == nil && !ignoreNotFound {
 			return s.keyNotFound(key, 0)
 		}
-		plain, refusal := s.tryUpdate(key, st, preconditions, tryUpdate)
+		next, plain, refusal := s.tryUpdate(key, st, preconditions, tryUpdate)
 		if refusal != nil {
 			if st, err = s.again(ctx, k, st, refusal); err != nil {
 				return err
@@ -63,7 +63,7 @@ func (s *Store) GuaranteedUpdate(
 		if st.view == nil {
 			op.Verb = storage.Create
 		}
-		v, rev, err := s.write(ctx, op, plain)
+		v, rev, err := s.write(ctx, op, next, plain)
 		switch {
 		case err == nil:
 			return s.show(v, rev, out)
@@ -78,28 +78,29 @@ func (s *Store) GuaranteedUpdate(
 	}
 }
 
-// tryUpdate asks the caller for the object's next state and returns its JSON.
-func (s *Store) tryUpdate(key string, st state, preconditions *apistorage.Preconditions, update apistorage.UpdateFunc) ([]byte, error) {
+// tryUpdate asks the caller for the object's next state and returns it with its JSON.
+func (s *Store) tryUpdate(key string, st state, preconditions *apistorage.Preconditions, update apistorage.UpdateFunc) (runtime.Object, []byte, error) {
 	obj := s.zero()
 	if st.view != nil {
 		var err error
 		if obj, err = st.view.Mutable(); err != nil {
-			return nil, s.fail("read "+key, err)
+			return nil, nil, s.fail("read "+key, err)
 		}
 	}
 	if err := preconditions.Check(key, obj); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	next, ttl, err := update(obj, apistorage.ResponseMeta{ResourceVersion: uint64(st.rev)})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if ttl != nil {
 		if err := s.checkTTL(*ttl); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return s.codec.Encode(next)
+	plain, err := s.codec.Encode(next)
+	return next, plain, err
 }
 
 // unchanged tells that writing would change nothing.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,6 +24,10 @@ type Config struct {
 	// Codec encodes to the stored version's JSON and decodes to what Protobuf, GetAttrs and the registries take: the
 	// internal version of built-in resources.
 	Codec runtime.Codec
+	// Default turns an object into its stored version with all defaults set; it may change the object. Upstream sets
+	// defaults whenever it decodes what is stored, also those of fields that a registry's strategy has just cleared, and
+	// replies are made of stored bytes, so they have to be in there. Nil: the resource has no defaults.
+	Default func(runtime.Object) (runtime.Object, error)
 	// Protobuf encodes to the stored version's protobuf, with upstream's envelope. Nil: the resource has none.
 	Protobuf     runtime.Encoder
 	New, NewList func() runtime.Object
@@ -42,11 +48,14 @@ type TransformerFor func(schema.GroupResource) value.Transformer
 type Codec struct {
 	cfg      Config
 	resource string
+	times    func() *times // of the objects
 }
 
 // NewCodec returns a Codec. Resource, Codec, New and NewList must be set.
 func NewCodec(cfg Config) *Codec {
-	return &Codec{cfg: cfg, resource: cfg.Resource.String()}
+	return &Codec{cfg: cfg, resource: cfg.Resource.String(), times: sync.OnceValue(func() *times {
+		return timesOf(reflect.TypeOf(cfg.New()).Elem(), map[reflect.Type]*times{})
+	})}
 }
 
 // Config returns what the codec was made with.
@@ -59,6 +68,12 @@ func (c *Codec) Resource() string { return c.resource }
 func (c *Codec) Encode(obj runtime.Object) ([]byte, error) {
 	if err := (apistorage.APIObjectVersioner{}).PrepareObjectForStorage(obj); err != nil {
 		return nil, fmt.Errorf("prepare %s for storage: %w", c.resource, err)
+	}
+	if c.cfg.Default != nil {
+		var err error
+		if obj, err = c.cfg.Default(obj); err != nil {
+			return nil, fmt.Errorf("default %s for storage: %w", c.resource, err)
+		}
 	}
 	data, err := runtime.Encode(c.cfg.Codec, obj)
 	if err != nil {

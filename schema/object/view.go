@@ -21,8 +21,9 @@ type View struct {
 
 	mu      sync.Mutex
 	written *written // until the entry is known
-	plain   []byte   // decrypted; nil where nothing is encrypted
-	stale   bool     // what the transformer said along with plain
+	seed    runtime.Object
+	plain   []byte // decrypted; nil where nothing is encrypted
+	stale   bool   // what the transformer said along with plain
 	obj     weak.Pointer[decoded]
 	proto   weak.Pointer[encoded]
 	made    weak.Pointer[derived]
@@ -74,6 +75,7 @@ func (v *View) Committed(rev storage.Revision) {
 	if v.written != nil {
 		v.written.rev = rev
 	}
+	v.growLocked()
 }
 
 // Revision is the revision of this state.
