@@ -85,6 +85,17 @@ func serializerOf(group string) runtime.StorageSerializer {
 	return legacyscheme.Codecs
 }
 
+// schemeOf finds the scheme of a group.
+func schemeOf(group string) *runtime.Scheme {
+	switch group {
+	case apiextensions.GroupName:
+		return extensionsserver.Scheme
+	case apiregistrationv1.GroupName:
+		return aggregatorscheme.Scheme
+	}
+	return legacyscheme.Scheme
+}
+
 // schemeGetter gives the registries of a group with a scheme of its own the codec of that scheme.
 type schemeGetter struct {
 	*optionsGetter

@@ -72,7 +72,7 @@ func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefi
 	gr := storedAs(config.GroupResource)
 	codec := g.codecs.getOrMake(gr, func() *object.Codec {
 		oc := object.Config{
-			Resource: gr, Codec: config.Codec, Protobuf: g.protobuf(config), New: newFunc, NewList: newListFunc, GetAttrs: attrs,
+			Resource: gr, Codec: config.Codec, Default: defaulter(config), Protobuf: g.protobuf(config), New: newFunc, NewList: newListFunc, GetAttrs: attrs,
 			Relaxed: relaxed(gr), Hot: g.cfg.Hot,
 		}
 		if gr == (schema.GroupResource{Resource: "events"}) {
@@ -84,6 +84,20 @@ func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefi
 		return object.NewCodec(oc)
 	})
 	return adapter.New(g.cfg.Backend, codec, prefix), func() {}, nil
+}
+
+// defaulter sets the defaults of objects in their stored version.
+func defaulter(config *storagebackend.ConfigForResource) func(runtime.Object) (stored, decoded runtime.Object, err error) {
+	scheme := schemeOf(config.GroupResource.Group)
+	return func(obj runtime.Object) (stored, decoded runtime.Object, err error) {
+		if stored, err = scheme.UnsafeConvertToVersion(obj, config.EncodeVersioner); err != nil {
+			return nil, nil, err
+		}
+		scheme.Default(stored)
+		internal := schema.GroupVersion{Group: stored.GetObjectKind().GroupVersionKind().Group, Version: runtime.APIVersionInternal}
+		decoded, err = scheme.UnsafeConvertToVersion(stored, internal)
+		return stored, decoded, err
+	}
 }
 
 // protobuf encodes objects in their stored version for clients that speak it.

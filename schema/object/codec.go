@@ -24,10 +24,11 @@ type Config struct {
 	// Codec encodes to the stored version's JSON and decodes to what Protobuf, GetAttrs and the registries take: the
 	// internal version of built-in resources.
 	Codec runtime.Codec
-	// Default turns an object into its stored version with all defaults set; it may change the object. Upstream sets
+	// Default returns an object with all defaults set, in its stored version and in that which Codec decodes to; it may
+	// change the object, and the three may share what lies below their top level. Upstream sets
 	// defaults whenever it decodes what is stored, also those of fields that a registry's strategy has just cleared, and
 	// replies are made of stored bytes, so they have to be in there. Nil: the resource has no defaults.
-	Default func(runtime.Object) (runtime.Object, error)
+	Default func(obj runtime.Object) (stored, decoded runtime.Object, err error)
 	// Protobuf encodes to the stored version's protobuf, with upstream's envelope. Nil: the resource has none.
 	Protobuf     runtime.Encoder
 	New, NewList func() runtime.Object
@@ -66,20 +67,28 @@ func (c *Codec) Resource() string { return c.resource }
 
 // Encode returns an object's stored JSON. It clears the object's resourceVersion and selfLink, which are not stored.
 func (c *Codec) Encode(obj runtime.Object) ([]byte, error) {
+	plain, _, err := c.Normalize(obj)
+	return plain, err
+}
+
+// Normalize returns an object's stored JSON, as Encode does, and the object that decoding it would give, but for the
+// precision of its times. The two objects may share what lies below their top level.
+func (c *Codec) Normalize(obj runtime.Object) ([]byte, runtime.Object, error) {
 	if err := (apistorage.APIObjectVersioner{}).PrepareObjectForStorage(obj); err != nil {
-		return nil, fmt.Errorf("prepare %s for storage: %w", c.resource, err)
+		return nil, nil, fmt.Errorf("prepare %s for storage: %w", c.resource, err)
 	}
+	stored, shown := obj, obj
 	if c.cfg.Default != nil {
 		var err error
-		if obj, err = c.cfg.Default(obj); err != nil {
-			return nil, fmt.Errorf("default %s for storage: %w", c.resource, err)
+		if stored, shown, err = c.cfg.Default(obj); err != nil {
+			return nil, nil, fmt.Errorf("default %s for storage: %w", c.resource, err)
 		}
 	}
-	data, err := runtime.Encode(c.cfg.Codec, obj)
+	data, err := runtime.Encode(c.cfg.Codec, stored)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return bytes.TrimSuffix(data, []byte{'\n'}), nil
+	return bytes.TrimSuffix(data, []byte{'\n'}), shown, nil
 }
 
 // Seal returns the form in which stored JSON goes to the database under a key.
