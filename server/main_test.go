@@ -29,7 +29,7 @@ func run(m *testing.M) int {
 	klog.SetLogger(logr.Discard()) // what upstream says is not a result of a test
 	dir, err := os.MkdirTemp("", "server")
 	if err == nil {
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }()
 		shared, err = servertest.Open(context.Background(), dir, servertest.Config{})
 	}
 	if err != nil {
