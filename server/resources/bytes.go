@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync"
 
+	"k8s.io/apiserver/pkg/endpoints/metrics"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
@@ -44,7 +45,9 @@ func readOne(h *read.Handler, w http.ResponseWriter, req *http.Request, info *re
 
 func readMany(h *read.Handler, w http.ResponseWriter, req *http.Request, info *request.RequestInfo, r *read.Resource) bool {
 	if info.Verb == "watch" {
-		return h.Watch(w, req, info, r)
+		var done bool
+		metrics.RecordLongRunning(req, info, metrics.APIServerComponent, func() { done = h.Watch(w, req, info, r) })
+		return done
 	}
 	return h.List(w, req, info, r)
 }

@@ -1,0 +1,79 @@
+package server_test
+
+import (
+	"bufio"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rowlock-io/rowlock/server/servertest"
+)
+
+// absent are series of kube-apiserver that this server does not have, by prefix, with the reason.
+var absent = map[string]string{
+	"aggregator_":               "APIServices of other servers come with aggregation",
+	"apiserver_cache_list_":     "upstream's watch cache is not used",
+	"apiserver_watch_cache_":    "upstream's watch cache is not used: cache_* tells of ours",
+	"watch_cache_":              "upstream's watch cache is not used",
+	"apiserver_watch_list_":     "upstream's watch cache is not used",
+	"etcd_":                     "there is no etcd: commit_*, cache_* and retention_* tell of the store",
+	"grpc_client_":              "there is no etcd",
+	"apiserver_storage_":        "upstream's etcd client is not used",
+	"apiserver_resource_":       "upstream's etcd client counts objects",
+	"apiserver_flowcontrol_":    "priority and fairness is not on",
+	"apiserver_current_in":      "priority and fairness is not on",
+	"apiserver_nodeport_repair": "node ports are repaired by our own loop",
+	"apiserver_tls_handshake_":  "upstream's listener is not used",
+	"apiserver_request_filter_": "upstream's filter chain is not used",
+	"apiextensions_":            "custom resources come with the part that serves them",
+	"apiserver_request_sli_":    "the time that a request waits for others is not kept apart: apiserver_request_duration_seconds has all of it",
+	"version_info":              "there is no emulated version",
+	"workqueue_":                "the server's parts are no work queues",
+}
+
+// TestMetrics looks for the names of kube-apiserver in /metrics, which dashboards know.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	get(t, "/api/v1/endpoints", "application/json") // a deprecated kind
+	get(t, "/api/v1/configmaps?watch=true&timeoutSeconds=1", "application/json")
+	resp := wire.Send(t, shared.URL, servertest.Request{
+		Method: "POST", Path: "/api/v1/namespaces/default/configmaps?dryRun=All&fieldValidation=Strict", Token: servertest.AdminToken,
+		Header: map[string][]string{"Content-Type": {"application/json"}}, Body: `{"metadata":{"name":"counted"}}`,
+	})
+	if resp.Status != 201 {
+		t.Fatalf("%d %s", resp.Status, resp.Body)
+	}
+	have := map[string]bool{}
+	for line := range strings.SplitSeq(get(t, "/metrics", "text/plain"), "\n") {
+		if fields := strings.Fields(line); len(fields) == 4 && fields[1] == "TYPE" {
+			have[fields[2]] = true
+		}
+	}
+	f, err := os.Open("testdata/metrics.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	excused := map[string]bool{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		name := lines.Text()
+		reason := ""
+		for prefix, why := range absent {
+			if strings.HasPrefix(name, prefix) {
+				reason, excused[prefix] = why, true
+			}
+		}
+		if !have[name] && reason == "" {
+			t.Errorf("%s: missing", name)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for prefix := range absent {
+		if !excused[prefix] {
+			t.Errorf("%s: no name of kube-apiserver begins like that", prefix)
+		}
+	}
+}
