@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
+	"k8s.io/kubernetes/pkg/registry/core/service/ipallocator"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/rowlock-io/rowlock/schema/adapter"
@@ -53,6 +54,7 @@ type Catalogue struct {
 	groups    []*genericapiserver.APIGroupInfo
 	resources map[schema.GroupVersionResource]*Resource
 	ports     *NodePorts
+	addresses *ipallocator.MetaAllocator
 	codecs    *codecs
 	closers   []func()
 }
@@ -110,6 +112,10 @@ func (c *Catalogue) Codecs() []*object.Codec { return c.codecs.all() }
 
 // NodePorts is the allocator of service node ports.
 func (c *Catalogue) NodePorts() *NodePorts { return c.ports }
+
+// HasServiceRange tells whether the allocator of cluster IPs knows a range. It learns of ranges through its informer, and
+// until then says that all of them are full.
+func (c *Catalogue) HasServiceRange() bool { return c.addresses.Free()+c.addresses.Used() > 0 }
 
 // Close stops what the registries started.
 func (c *Catalogue) Close() {

@@ -117,6 +117,7 @@ func (c *Catalogue) newServices(cfg Config, g *optionsGetter, endpoints *endpoin
 		return nil, nil, nil, fmt.Errorf("service addresses: %w", err)
 	}
 	addresses.EnableMetrics()
+	c.addresses = addresses
 	c.ports = newNodePorts(cfg.Backend, cfg.NodePortRange)
 	ports, err := portallocator.New(cfg.NodePortRange, c.ports.factory)
 	if err != nil {

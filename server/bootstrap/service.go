@@ -64,7 +64,8 @@ func kubernetesService(ctx context.Context, cfg Config) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 5*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
 		last = cfg.Service.reconcile()
-		return last == nil, nil
+		// The Service may be there from an earlier start, and the range not known yet to this one.
+		return last == nil && cfg.Catalogue.HasServiceRange(), nil
 	})
 	if err != nil && last != nil {
 		return last
