@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/rowlock-io/rowlock/storage"
@@ -46,4 +47,21 @@ func (d database) open(ctx context.Context, log *slog.Logger) (storage.Database,
 		return postgres.Open(ctx, postgres.Config{URL: d.URL, Log: log})
 	}
 	return sqlite.Open(ctx, sqlite.Config{Path: d.Path, Log: log})
+}
+
+// ensureCluster makes a cluster when it is missing. It looks first: a database logs the attempt to make one that is there
+// as an error.
+func ensureCluster(ctx context.Context, db storage.Database, name string) error {
+	clusters, err := db.Clusters(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(clusters, func(c storage.Cluster) bool { return c.Name == name }) {
+		return nil
+	}
+	err = db.CreateCluster(ctx, name)
+	if errors.Is(err, storage.ErrExists) {
+		return nil // another server was quicker
+	}
+	return err
 }

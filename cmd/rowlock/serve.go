@@ -18,7 +18,6 @@ import (
 	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/server/pki"
 	"github.com/rowlock-io/rowlock/server/seal"
-	"github.com/rowlock-io/rowlock/storage"
 )
 
 // defaultCluster answers at the root of the server.
@@ -45,7 +44,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := db.CreateCluster(ctx, defaultCluster); err != nil && !errors.Is(err, storage.ErrExists) {
+	if err := ensureCluster(ctx, db, defaultCluster); err != nil {
 		return err
 	}
 	metrics, err := controlplane.NewMetrics(legacyregistry.Registerer())

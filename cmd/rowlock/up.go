@@ -20,7 +20,7 @@ func newUp() *cobra.Command {
 		Long: `Run a cluster on one SQLite file, in the foreground.
 
 Everything is kept in the data directory: rowlock.db with its log, and the key that seals the
-cluster's identity and Secrets. kubectl finds the cluster through the kubeconfig that is written.`,
+cluster's identity. kubectl finds the cluster through the kubeconfig that is written.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.validate(); err != nil {
@@ -41,7 +41,7 @@ cluster's identity and Secrets. kubectl finds the cluster through the kubeconfig
 		},
 	}
 	cmd.Flags().StringVar(&dataDir, "data-dir", defaultDataDir(), "directory of the cluster's data")
-	cmd.Flags().StringVar(&o.EncryptionKeyFile, "encryption-key-file", "", "file of the key that seals identities and Secrets (default: encryption.key in the data directory, made at the first start)")
+	cmd.Flags().StringVar(&o.EncryptionKeyFile, "encryption-key-file", "", "file of the key that seals the clusters' identities (default: encryption.key in the data directory, made at the first start)")
 	o.addFlags(cmd.Flags())
 	return cmd
 }

@@ -32,10 +32,10 @@ CROSS JOIN LATERAL (SELECT rowlock_json(o.data) AS doc OFFSET 0) j
 WHERE c.dropped IS NULL;
 
 CREATE VIEW kubernetes_changes AS
-SELECT c.name AS cluster, h.revision, h.at, (ARRAY['create', 'update', 'delete'])[h.verb] AS verb,
+SELECT c.name AS cluster, h.revision, h.at AS time, (ARRAY['create', 'update', 'delete'])[h.verb] AS verb,
     rowlock_group(h.resource) AS "group", split_part(h.resource, '.', 1) AS resource,
     coalesce(j.doc, p.doc) ->> 'kind' AS kind, h.namespace, h.name,
-    rowlock_object(j.doc, h.revision) AS object, rowlock_object(p.doc, h.prev_revision) AS previous
+    rowlock_object(j.doc, h.revision) AS object, h.prev_revision, rowlock_object(p.doc, h.prev_revision) AS previous
 FROM clusters c
 JOIN changes h ON h.cluster = c.id
 CROSS JOIN LATERAL (SELECT rowlock_json(h.data) AS doc OFFSET 0) j
