@@ -25,11 +25,11 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if err := s.checkTTL(ttl); err != nil {
 		return err
 	}
-	plain, err := s.codec.Encode(obj)
+	plain, shown, err := s.codec.Normalize(obj)
 	if err != nil {
 		return err
 	}
-	v, rev, err := s.write(ctx, storage.Op{Key: k, Verb: storage.Create}, obj, plain)
+	v, rev, err := s.write(ctx, storage.Op{Key: k, Verb: storage.Create}, shown, plain)
 	switch {
 	case errors.Is(err, storage.ErrExists):
 		return apistorage.NewKeyExistsError(key, 0)
@@ -38,7 +38,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	case out == nil:
 		return nil
 	}
-	return s.show(v, rev, out)
+	return s.showWritten(ctx, v, rev, out)
 }
 
 // checkTTL refuses a time to live that nothing would enforce. Expiry is a matter of the resource, not of the single

@@ -47,14 +47,14 @@ func (s *Store) GuaranteedUpdate(
 		if same {
 			// Nobody is told that nothing changed on the strength of an old state.
 			if st.current {
-				return s.show(st.view, st.rev, out)
+				return s.showWritten(ctx, st.view, st.rev, out)
 			}
 			now, err := s.refresh(ctx, k)
 			if err != nil {
 				return err
 			}
 			if now.view != nil && now.rev == st.rev {
-				return s.show(st.view, st.rev, out)
+				return s.showWritten(ctx, st.view, st.rev, out)
 			}
 			st = now
 			continue
@@ -66,7 +66,7 @@ func (s *Store) GuaranteedUpdate(
 		v, rev, err := s.write(ctx, op, next, plain)
 		switch {
 		case err == nil:
-			return s.show(v, rev, out)
+			return s.showWritten(ctx, v, rev, out)
 		case errors.Is(err, storage.ErrConflict), errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrExists):
 		default:
 			return s.fail(opName("update", k), err)
@@ -99,8 +99,8 @@ func (s *Store) tryUpdate(key string, st state, preconditions *apistorage.Precon
 			return nil, nil, err
 		}
 	}
-	plain, err := s.codec.Encode(next)
-	return next, plain, err
+	plain, shown, err := s.codec.Normalize(next)
+	return shown, plain, err
 }
 
 // unchanged tells that writing would change nothing.

@@ -174,17 +174,24 @@ func (ep *endpoint) build(verb string) http.HandlerFunc {
 			return ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.CreateNamedResource(c, sc, admit) })
 		}
 		if c, ok := s.(rest.Creater); ok {
-			return ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.CreateResource(c, sc, admit) })
+			reply := ep.newReply()
+			return reply.asked(ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
+				return handlers.CreateResource(reply.creater(c), sc, admit)
+			}))
 		}
 	case request.MethodPut:
 		if u, ok := s.(rest.Updater); ok {
-			return ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.UpdateResource(u, sc, admit) })
+			reply := ep.newReply()
+			return reply.asked(ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
+				return handlers.UpdateResource(reply.updater(u), sc, admit)
+			}))
 		}
 	case request.MethodPatch:
 		if p, ok := s.(rest.Patcher); ok {
-			return ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
-				return handlers.PatchResource(p, sc, admit, patchTypes)
-			})
+			reply := ep.newReply()
+			return reply.asked(ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
+				return handlers.PatchResource(reply.patcher(p), sc, admit, patchTypes)
+			}))
 		}
 	case request.MethodDelete:
 		if d, ok := s.(rest.GracefulDeleter); ok {
