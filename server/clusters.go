@@ -19,7 +19,8 @@ type ClustersConfig struct {
 	Database storage.Database
 	// Plane is the configuration of a control plane, but for its name and store.
 	Plane controlplane.Config
-	// Keep names the clusters that are never closed for being idle.
+	// Keep names the clusters that are never closed for being idle. They are the operator's: what tells of the whole
+	// process is shown there only.
 	Keep []string
 	// Idle is how long a cluster stays open with no request under way.
 	Idle time.Duration
@@ -127,7 +128,7 @@ func (c *Clusters) run(ctx context.Context, h *hosted) {
 			}
 		}()
 		cfg := c.cfg.Plane
-		cfg.Name, cfg.Store = h.name, store
+		cfg.Name, cfg.Store, cfg.Operator = h.name, store, c.keep[h.name]
 		if cfg.Log != nil {
 			cfg.Log = cfg.Log.With("cluster", h.name)
 		}

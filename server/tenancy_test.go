@@ -61,6 +61,7 @@ func TestTenancy(t *testing.T) {
 			t.Run("objects", func(t *testing.T) { objectsApart(t, s) })
 			t.Run("roles", func(t *testing.T) { rolesApart(t, s) })
 			t.Run("paths", func(t *testing.T) { pathsApart(t, s) })
+			t.Run("process", func(t *testing.T) { processHidden(t, s) })
 		})
 	}
 }
@@ -164,6 +165,18 @@ func pathsApart(t *testing.T, s *servertest.Server) {
 	resp := wire.Send(t, s.URL, servertest.Request{Method: http.MethodGet, Path: "/clusters/a" + tail, Token: servertest.AdminToken})
 	if resp.Status != http.StatusOK || !strings.Contains(resp.Body, `"mine"`) {
 		t.Errorf("GET /clusters/a%s: %d %s", tail, resp.Status, resp.Body)
+	}
+}
+
+// processHidden looks at what tells of the whole process: it is for the operator, not for a tenant's administrator.
+func processHidden(t *testing.T, s *servertest.Server) {
+	for _, path := range []string{"/metrics", "/metrics/slis", "/debug/pprof/", "/debug/pprof/heap"} {
+		for cluster, want := range map[string]int{servertest.Default: http.StatusOK, "a": http.StatusNotFound} {
+			resp := wire.Send(t, s.Address(cluster), servertest.Request{Method: http.MethodGet, Path: path, Token: servertest.AdminToken})
+			if resp.Status != want {
+				t.Errorf("GET %s of %s: %d, want %d", path, cluster, resp.Status, want)
+			}
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type Config struct {
 	Advertise net.IP // where pods reach this replica; nil or loopback: it is not in the endpoints of `kubernetes`
 	Port      int    // of the API
 	Replicas  bool   // other processes may serve the same cluster
+	Operator  bool   // its administrators may see all of the process: metrics and profiles, which tell of every cluster
 
 	TokenFile      string // static tokens, upstream's CSV; empty: none
 	Anonymous      bool

@@ -32,14 +32,17 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 	r.Handle("/openapi/v2", http.HandlerFunc(described.ServeV2))
 	r.Handle("/openapi/v3", http.HandlerFunc(described.ServeV3Index))
 	r.Handle("/openapi/v3/*", http.HandlerFunc(described.ServeV3))
-	r.Handle("/metrics", legacyregistry.HandlerWithReset())
-	slis.SLIMetricsWithReset{}.Install(r)
 	ofVersion := document([]string{runtime.ContentTypeJSON}, http.HandlerFunc(version))
 	r.Handle("/version", ofVersion)
 	r.Handle("/version/", ofVersion)
-	profiling(r)
+	if c.cfg.Operator {
+		r.Handle("/metrics", legacyregistry.HandlerWithReset())
+		slis.SLIMetricsWithReset{}.Install(r)
+		profiling(r)
+		paths = append(paths, "/metrics", "/metrics/slis")
+	}
 	paths = append(paths, c.access.install(r)...)
-	paths = append(paths, "/api", "/apis", "/apis/", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
+	paths = append(paths, "/api", "/apis", "/apis/", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
 	for _, info := range c.catalogue.Groups() {
 		for _, gv := range info.PrioritizedVersions {
 			if !c.catalogue.Serves(gv) {
