@@ -18,6 +18,8 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
+
+	"github.com/rowlock-io/rowlock/server/internal/stack"
 )
 
 // Config is what the filters of one cluster need.
@@ -49,7 +51,11 @@ func New(handler http.Handler, cfg Config) http.Handler {
 	handler = upstream.WithCacheControl(handler)
 	handler = inner(handler)
 	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
-	return upstream.WithAuditInit(handler)
+	handler = upstream.WithAuditInit(handler)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		stack.Grow()
+		handler.ServeHTTP(w, req)
+	})
 }
 
 // Loopback wraps a handler for requests from within the process: nobody is asked who they are or whether they may.

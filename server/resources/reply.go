@@ -18,6 +18,7 @@ import (
 
 	"github.com/rowlock-io/rowlock/schema/adapter"
 	"github.com/rowlock-io/rowlock/schema/object"
+	"github.com/rowlock-io/rowlock/server/internal/stack"
 	"github.com/rowlock-io/rowlock/storage"
 )
 
@@ -160,6 +161,7 @@ func (r *reply) updater(u rest.Updater) rest.Updater {
 func (u replyingUpdater) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc,
 	update rest.ValidateObjectUpdateFunc, force bool, options *metav1.UpdateOptions,
 ) (runtime.Object, bool, error) {
+	stack.Grow() // upstream's handlers call this on a goroutine of its own
 	result, created, err := u.Updater.Update(ctx, name, info, create, update, force, options)
 	if err != nil {
 		return result, created, err
