@@ -127,7 +127,7 @@ func TestCompacted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	t.Cleanup(func() { _ = store.Close() })
 	head, err := store.Head(t.Context())
 	if err != nil || token == "" {
 		t.Fatalf("%v, continue %q", err, token)
