@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -76,19 +75,6 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	go settle(ctx, plane, log)
 	log.Info("Serving", "address", listener.Addr().String(), "database", d.Scheme)
 	return s.Run(ctx)
-}
-
-// settle gives back, once the server is ready, the memory that only its start needed.
-func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Logger) {
-	select {
-	case <-plane.Bootstrapped():
-	case <-ctx.Done():
-		return
-	}
-	debug.FreeOSMemory()
-	if err := trimBinary(); err != nil {
-		log.Debug("Pages of the binary were kept", "err", err)
-	}
 }
 
 func (o *options) plane(port int, replicas bool, keys *seal.Keyring, metrics *controlplane.Metrics, log *slog.Logger) controlplane.Config {
