@@ -222,5 +222,6 @@ func (v *View) decoded() (*decoded, error) {
 	return d, nil
 }
 
-// decodedPerEncoded estimates what an object takes in memory from its JSON.
-const decodedPerEncoded = 4
+// decodedPerEncoded estimates what an object takes in memory from its JSON: heap profiles showed 1.3 times for ConfigMaps of a
+// kilobyte and 1.5 for Pods.
+const decodedPerEncoded = 2

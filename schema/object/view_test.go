@@ -312,7 +312,7 @@ func TestWritten(t *testing.T) {
 func TestHot(t *testing.T) {
 	t.Parallel()
 	cfg, count := podConfig()
-	cfg.Hot = object.NewHot(64 << 10)
+	cfg.Hot = object.NewHot(32 << 10)
 	c := object.NewCodec(cfg)
 	views := make([]*object.View, 200)
 	for i := range views {
@@ -330,13 +330,13 @@ func TestHot(t *testing.T) {
 				read(views[0])
 			}
 			read(v)
-			if got := cfg.Hot.Bytes(); got > 64<<10 {
+			if got := cfg.Hot.Bytes(); got > 32<<10 {
 				t.Fatalf("keeps %d bytes", got)
 			}
 		}
 		runtime.GC()
 	}
-	if cfg.Hot.Bytes() < 32<<10 {
+	if cfg.Hot.Bytes() < 16<<10 {
 		t.Errorf("keeps only %d bytes", cfg.Hot.Bytes())
 	}
 	before := count.decodes.Load()

@@ -11,7 +11,7 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultRingBytes   = 64 << 20
+	DefaultRingBytes   = 16 << 20
 	DefaultRingEntries = 100_000
 )
 
