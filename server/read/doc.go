@@ -5,7 +5,9 @@
 //
 //   - What goes over the wire (status, headers, body, watch frames) equals what the endpoint handlers of k8s.io/apiserver
 //     answer for the same request over the same data. The tests compare the two byte for byte.
-//   - A request that needs more than bytes is refused before anything is written: tables and partial metadata, YAML, CBOR,
+//   - A list as a table is put together from rows that were printed once for each state of an object, and its bytes; only
+//     ages are new. That goes for resources whose printers look at the clock for nothing else (steady).
+//   - A request that needs more than bytes is refused before anything is written: other tables, partial metadata, YAML, CBOR,
 //     indented output, other versions, audit of response bodies, watches over WebSocket, and every request that upstream
 //     answers with an error about its parameters. Get, List and Watch return false for those, and the caller hands them to
 //     upstream's handlers, whose words are then the answer.
