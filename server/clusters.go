@@ -48,7 +48,6 @@ type hosted struct {
 	plane  *controlplane.ControlPlane
 	err    error
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the plane has stopped
 
 	users int // guarded by Clusters.mu
 	idle  *time.Timer
@@ -102,12 +101,11 @@ func (c *Clusters) Acquire(ctx context.Context, name string) (*controlplane.Cont
 
 func (c *Clusters) startLocked(name string) *hosted {
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &hosted{name: name, ready: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
+	h := &hosted{name: name, ready: make(chan struct{}), cancel: cancel}
 	c.open[name] = h
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
-		defer close(h.done)
 		c.run(ctx, h)
 		c.mu.Lock()
 		if c.open[name] == h {
