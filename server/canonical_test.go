@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
+	"testing"
 	"unicode/utf8"
 
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
@@ -47,6 +49,40 @@ func canonical(body string) string {
 	return strings.TrimRight(body, "\n")
 }
 
+// owners finds the lists of field owners.
+var owners = regexp.MustCompile(`"managedFields": ?\[`)
+
+// inOrder sorts the lists of field owners in a canonical body. A server sorts them by the second of their last write
+// first, so their order tells whether a second began between two requests.
+func inOrder(body string) string {
+	var out strings.Builder
+	for {
+		at := owners.FindStringIndex(body)
+		if at == nil {
+			out.WriteString(body)
+			return out.String()
+		}
+		start := at[1] - 1 // of the list
+		list := json.NewDecoder(strings.NewReader(body[start:]))
+		var entries []json.RawMessage
+		if list.Decode(&entries) != nil { // the text of something else
+			out.WriteString(body[:at[1]])
+			body = body[at[1]:]
+			continue
+		}
+		slices.SortFunc(entries, func(a, b json.RawMessage) int { return bytes.Compare(a, b) })
+		out.WriteString(body[:at[1]])
+		for i, entry := range entries {
+			if i > 0 {
+				out.WriteString(",\n")
+			}
+			out.Write(entry)
+		}
+		out.WriteString("]")
+		body = body[start+int(list.InputOffset()):]
+	}
+}
+
 // readable turns protobuf into JSON.
 func readable(body string) string {
 	if !strings.HasPrefix(body, "k8s\x00") {
@@ -64,4 +100,20 @@ func readable(body string) string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+func TestInOrder(t *testing.T) {
+	t.Parallel()
+	one := `{"metadata": {"managedFields": [{"manager": "b", "x": [1]}, {"manager": "a"}], "name": "n"}} {"managedFields":[{"c":1}]}`
+	two := `{"metadata": {"managedFields": [{"manager": "a"}, {"manager": "b", "x": [1]}], "name": "n"}} {"managedFields":[{"c":1}]}`
+	if inOrder(one) != inOrder(two) {
+		t.Errorf("%s\n%s", inOrder(one), inOrder(two))
+	}
+	other := strings.Replace(two, `[1]`, `[2]`, 1)
+	if inOrder(one) == inOrder(other) {
+		t.Error("a difference within an entry was lost")
+	}
+	if got := inOrder(`"managedFields": [broken`); got != `"managedFields": [broken` {
+		t.Error(got)
+	}
 }
