@@ -38,6 +38,8 @@ type options struct {
 	ShutdownDelay time.Duration
 	LogFormat     string
 	Verbosity     int
+
+	record recordOptions
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -68,6 +70,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before stopping")
 	fs.StringVar(&o.LogFormat, "logging-format", "text", "text or json")
 	fs.IntVarP(&o.Verbosity, "v", "v", 0, "verbosity; 2 and more shows debug messages")
+	o.record.addFlags(fs)
 }
 
 // validate reports everything that is wrong at once.
@@ -96,5 +99,6 @@ func (o *options) validate() error {
 	if o.HistoryBytes < 0 || o.DecodedBytes < 0 {
 		errs = append(errs, errors.New("--history-max-bytes and --decoded-object-bytes must not be negative"))
 	}
+	errs = append(errs, o.record.validate())
 	return errors.Join(errs...)
 }

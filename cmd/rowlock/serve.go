@@ -50,8 +50,15 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err != nil {
 		return err
 	}
+	record, stopRecord, err := o.record.start(log)
+	if err != nil {
+		return err
+	}
+	defer stopRecord()
+	planes := o.plane(port, d.shared(), keys, metrics, log)
+	planes.Record = record
 	clusters := server.NewClusters(server.ClustersConfig{
-		Database: db, Keep: []string{defaultCluster}, Log: log, Plane: o.plane(port, d.shared(), keys, metrics, log),
+		Database: db, Keep: []string{defaultCluster}, Log: log, Plane: planes,
 	})
 	plane, release, err := clusters.Acquire(ctx, defaultCluster)
 	if err != nil {

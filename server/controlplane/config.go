@@ -39,6 +39,8 @@ type Config struct {
 	RequestTimeout time.Duration
 	DecodedBytes   int64 // bound of the decoded objects that are kept for the next reader
 
+	Record Record // of requests
+
 	Metrics *Metrics // shared by all clusters of a process; nil: of its own
 	Log     *slog.Logger
 }

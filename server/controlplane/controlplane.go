@@ -125,6 +125,7 @@ func (c *ControlPlane) build() error {
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Audiences: c.access.APIAudiences,
 		Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
 	}
+	chainConfig = c.cfg.Record.into(chainConfig, c.cfg.Name)
 	c.clients.late.set(filters.Loopback(routes, chainConfig))
 	c.handler = filters.New(routes, chainConfig)
 	c.newBootstrap()

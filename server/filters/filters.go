@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	upstream "k8s.io/apiserver/pkg/endpoints/filters"
@@ -30,6 +31,9 @@ type Config struct {
 	Serializer    runtime.NegotiatedSerializer // of errors
 	Timeout       time.Duration                // of requests that are not long-running
 	Log           *slog.Logger
+
+	AuditSink   audit.Sink // nil: requests are not recorded
+	AuditPolicy audit.PolicyRuleEvaluator
 }
 
 // LongRunning tells which requests last as long as their client wants.
@@ -45,9 +49,10 @@ var resolver = &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "a
 func New(handler http.Handler, cfg Config) http.Handler {
 	handler = upstream.WithAuthorization(handler, cfg.Authorizer, cfg.Serializer)
 	handler = impersonation.WithConstrainedImpersonation(handler, cfg.Authorizer, cfg.Serializer)
-	handler = upstream.WithAuthentication(handler, cfg.Authenticator, upstream.Unauthorized(cfg.Serializer), cfg.Audiences, nil)
+	handler = withAudit(handler, cfg)
+	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, nil)
 	handler = upstream.WithWarningRecorder(handler)
-	handler = upstream.WithRequestDeadline(handler, nil, nil, longRunning, cfg.Serializer, cfg.Timeout)
+	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, longRunning, cfg.Serializer, cfg.Timeout)
 	handler = upstream.WithCacheControl(handler)
 	handler = inner(handler)
 	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
@@ -60,6 +65,7 @@ func New(handler http.Handler, cfg Config) http.Handler {
 
 // Loopback wraps a handler for requests from within the process: nobody is asked who they are or whether they may.
 func Loopback(handler http.Handler, cfg Config) http.Handler {
+	handler = withAuditOfServer(handler, cfg)
 	handler = upstream.WithWarningRecorder(handler)
 	handler = asServer(handler)
 	handler = inner(handler)
