@@ -45,18 +45,12 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 	paths = append(paths, "/api", "/apis", "/apis/", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
 	for _, info := range c.catalogue.Groups() {
 		for _, gv := range info.PrioritizedVersions {
-			if !c.catalogue.Serves(gv) {
-				continue
-			}
-			if gv.Group == "" {
+			if gv.Group == "" && c.catalogue.Serves(gv) {
 				paths = append(paths, "/api/"+gv.Version)
-				continue
 			}
-			paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
 		}
 	}
-	slices.Sort(paths)
-	r.Handle("/", index(slices.Compact(paths)))
+	r.Handle("/", index(func() []string { return append(documents.Paths(), paths...) }))
 	r.NotFound(notFound)
 	return anyMethod(r)
 }
@@ -114,9 +108,11 @@ type ending struct{ done <-chan struct{} }
 func (e ending) ShuttingDown() <-chan struct{} { return e.done }
 
 // index lists the paths, for whoever asks for the root.
-func index(paths []string) http.HandlerFunc {
+func index(paths func() []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		responsewriters.WriteRawJSON(http.StatusOK, metav1.RootPaths{Paths: paths}, w)
+		all := paths()
+		slices.Sort(all)
+		responsewriters.WriteRawJSON(http.StatusOK, metav1.RootPaths{Paths: slices.Compact(all)}, w)
 	}
 }
 

@@ -1,85 +1,108 @@
 // Package discovery serves the documents by which clients learn what there is: /api, /apis, and what lies right below
 // them, in the aggregated form and in the older one.
+//
+// The built-in groups are there from the start. Other parts of the API (custom resources, aggregated servers) join as
+// named sources, which come and go at run time. Groups and versions stand in the order that kube-aggregator gives them.
 package discovery
 
 import (
-	"fmt"
 	"net/http"
 	"sort"
+	"sync"
+	"sync/atomic"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/endpoints"
 	upstream "k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
-	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
-	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 
 	"github.com/rowlock-io/rowlock/schema/catalogue"
 )
 
-// Documents are the discovery documents of one catalogue.
-type Documents struct {
-	legacyRoot, root http.Handler
-	groups           map[string]http.Handler
-	versions         map[schema.GroupVersion]http.Handler
+// Version is what discovery says about a group version.
+type Version struct {
+	GroupVersion schema.GroupVersion
+	// Higher comes first; see spec of APIService. A group has the highest of its versions' group priorities.
+	GroupPriority, VersionPriority int32
+	// Resources is the content of /apis/<group>/<version>, subresources included.
+	Resources []metav1.APIResource
+	// Aggregated is what the aggregated document says; nil: the same as Resources.
+	Aggregated *apidiscoveryv2.APIVersionDiscovery
 }
+
+// Rank decides between sources that describe the same group version: the lowest wins.
+type Rank int
+
+// The ranks are upstream's: an aggregated server stands in for a built-in group version of the same name, which stands in
+// for that of a custom resource.
+const (
+	RankAggregated Rank = iota
+	RankBuiltin
+	RankCustom
+)
+
+// Documents are the discovery documents of one cluster. All methods may be called at the same time.
+type Documents struct {
+	serializer runtime.NegotiatedSerializer
+	legacyRoot http.Handler
+	root       http.Handler
+	legacy     map[schema.GroupVersion]http.Handler // /api/v1
+
+	mu         sync.Mutex
+	sources    map[string]source
+	aggregated aggregated.ResourceManager
+	current    atomic.Pointer[content]
+}
+
+type source struct {
+	rank     Rank
+	versions []Version
+}
+
+// builtin is the source of the built-in groups.
+const builtin = ""
 
 // New describes a catalogue. Addresses are what /api tells clients about where the server is.
 func New(c *catalogue.Catalogue, addresses upstream.Addresses, serializer runtime.NegotiatedSerializer) (*Documents, error) {
-	d := &Documents{groups: map[string]http.Handler{}, versions: map[schema.GroupVersion]http.Handler{}}
+	d := &Documents{
+		serializer: serializer, legacy: map[schema.GroupVersion]http.Handler{}, sources: map[string]source{},
+		aggregated: aggregated.NewResourceManager("apis"),
+	}
+	d.current.Store(&content{})
+	legacy := aggregated.NewResourceManager("api")
 	resources := byVersion(c)
-	legacy, named := aggregated.NewResourceManager("api"), aggregated.NewResourceManager("apis")
-	root := groupList{serializer: serializer}
+	var versions []Version
 	for _, info := range c.GroupsInOrder() {
-		manager := named
-		if info.PrioritizedVersions[0].Group == "" {
-			manager = legacy
+		for _, gv := range info.PrioritizedVersions {
+			if len(resources[gv]) == 0 {
+				continue
+			}
+			v := Version{GroupVersion: gv, Resources: resources[gv]}
+			if p, ok := catalogue.PriorityOf(gv); ok {
+				v.GroupPriority, v.VersionPriority = p.Group, p.Version
+			}
+			if gv.Group != "" {
+				versions = append(versions, v)
+				continue
+			}
+			described, err := v.aggregated()
+			if err != nil {
+				return nil, err
+			}
+			legacy.AddGroupVersion("", *described)
+			d.legacy[gv] = d.versionHandler(v)
 		}
-		group, err := d.addGroup(info, resources, manager, serializer)
-		if err != nil {
-			return nil, err
-		}
-		if group.Name != "" {
-			root.list.Groups = append(root.list.Groups, group)
-			d.groups[group.Name] = upstream.NewAPIGroupHandler(serializer, group)
-		}
+	}
+	if err := d.Set(builtin, RankBuiltin, versions); err != nil {
+		return nil, err
 	}
 	legacyRoot := upstream.NewLegacyRootAPIHandler(addresses, serializer, genericapiserver.DefaultLegacyAPIPrefix)
 	d.legacyRoot = aggregated.WrapAggregatedDiscoveryToHandler(legacyRoot, legacy, legacy)
-	d.root = aggregated.WrapAggregatedDiscoveryToHandler(&root, named, named)
+	d.root = aggregated.WrapAggregatedDiscoveryToHandler(http.HandlerFunc(d.serveRoot), d.aggregated, d.aggregated)
 	return d, nil
-}
-
-func (d *Documents) addGroup(info *genericapiserver.APIGroupInfo, resources map[schema.GroupVersion][]metav1.APIResource,
-	manager aggregated.ResourceManager, serializer runtime.NegotiatedSerializer,
-) (metav1.APIGroup, error) {
-	group := metav1.APIGroup{Name: info.PrioritizedVersions[0].Group}
-	for _, gv := range info.PrioritizedVersions {
-		list := resources[gv]
-		if len(list) == 0 {
-			continue
-		}
-		described, err := endpoints.ConvertGroupVersionIntoToDiscovery(list)
-		if err != nil {
-			return group, fmt.Errorf("describe %s: %w", gv, err)
-		}
-		manager.AddGroupVersion(gv.Group, apidiscoveryv2.APIVersionDiscovery{
-			Version: gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent, Resources: described,
-		})
-		if p, ok := catalogue.PriorityOf(gv); ok {
-			manager.SetGroupVersionPriority(metav1.GroupVersion(gv), int(p.Group), int(p.Version))
-		}
-		d.versions[gv] = upstream.NewAPIVersionHandler(serializer, gv, upstream.APIResourceListerFunc(func() []metav1.APIResource { return list }))
-		group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version})
-	}
-	if len(group.Versions) > 0 {
-		group.PreferredVersion = group.Versions[0]
-	}
-	return group, nil
 }
 
 // byVersion lists what is served of each group version, by path.
@@ -98,17 +121,6 @@ func byVersion(c *catalogue.Catalogue) map[schema.GroupVersion][]metav1.APIResou
 	return m
 }
 
-// groupList is the older form of /apis.
-type groupList struct {
-	list       metav1.APIGroupList
-	serializer runtime.NegotiatedSerializer
-}
-
-func (g *groupList) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	list := g.list // encoding sets its kind
-	responsewriters.WriteObjectNegotiated(g.serializer, negotiation.DefaultEndpointRestrictions, schema.GroupVersion{Version: "v1"}, w, req, http.StatusOK, &list, false)
-}
-
 // LegacyRoot is /api.
 func (d *Documents) LegacyRoot() http.Handler { return d.legacyRoot }
 
@@ -116,7 +128,33 @@ func (d *Documents) LegacyRoot() http.Handler { return d.legacyRoot }
 func (d *Documents) Root() http.Handler { return d.root }
 
 // Group is /apis/<group>; nil when there is no such group.
-func (d *Documents) Group(name string) http.Handler { return d.groups[name] }
+func (d *Documents) Group(name string) http.Handler {
+	if g := d.current.Load().groups[name]; g != nil {
+		return g.handler
+	}
+	return nil
+}
 
 // Version is /api/v1 or /apis/<group>/<version>; nil when there is no such version.
-func (d *Documents) Version(gv schema.GroupVersion) http.Handler { return d.versions[gv] }
+func (d *Documents) Version(gv schema.GroupVersion) http.Handler {
+	if gv.Group == "" {
+		return d.legacy[gv]
+	}
+	if v := d.current.Load().versions[gv]; v != nil {
+		return v.handler
+	}
+	return nil
+}
+
+// Paths lists the paths of all groups and versions below /apis, in no order.
+func (d *Documents) Paths() []string {
+	c := d.current.Load()
+	paths := make([]string, 0, len(c.groups)+len(c.versions))
+	for name := range c.groups {
+		paths = append(paths, "/apis/"+name)
+	}
+	for gv := range c.versions {
+		paths = append(paths, "/apis/"+gv.String())
+	}
+	return paths
+}
