@@ -39,7 +39,8 @@ type options struct {
 	LogFormat     string
 	Verbosity     int
 
-	record recordOptions
+	record   recordOptions
+	outbound outboundOptions
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -71,6 +72,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.LogFormat, "logging-format", "text", "text or json")
 	fs.IntVarP(&o.Verbosity, "v", "v", 0, "verbosity; 2 and more shows debug messages")
 	o.record.addFlags(fs)
+	o.outbound.addFlags(fs)
 }
 
 // validate reports everything that is wrong at once.

@@ -91,6 +91,7 @@ func (o *options) plane(port int, replicas bool, keys *seal.Keyring, metrics *co
 		TokenFile: o.TokenFile, Anonymous: o.Anonymous, Issuer: o.Issuer, TokenLifetime: o.TokenLifetime,
 		EventTTL: o.EventTTL, HistoryAge: o.HistoryAge, HistoryBytes: o.HistoryBytes, RequestTimeout: o.RequestTime,
 		DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
+		Outbound: o.outbound.plane(),
 	}
 }
 

@@ -38,6 +38,7 @@ type Config struct {
 	HistoryBytes   int64         // and how much of them at most; 0: no bound
 	RequestTimeout time.Duration
 	DecodedBytes   int64 // bound of the decoded objects that are kept for the next reader
+	Outbound       Outbound
 
 	Record Record // of requests
 

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
-	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
 	netutils "k8s.io/utils/net"
 
 	"github.com/rowlock-io/rowlock/admission"
@@ -40,6 +39,7 @@ type ControlPlane struct {
 	catalogue *catalogue.Catalogue
 	clients   *clients
 	informers informers.SharedInformerFactory
+	backends  *backends
 	access    *access
 	bootstrap bootstrap.Config
 	checks    *health.Checks
@@ -86,6 +86,7 @@ func (c *ControlPlane) build() error {
 		return fmt.Errorf("clients: %w", err)
 	}
 	c.informers = informers.NewSharedInformerFactory(c.clients.kube, 0)
+	c.backends = newBackends(c)
 	if c.access, err = newAccess(c); err != nil {
 		return err
 	}
@@ -138,8 +139,7 @@ func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.rules, Audiences: c.access.APIAudiences,
 		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: true,
 		EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
-		NodeTransport: http.DefaultTransport,
-		Kubelet:       kubeletclient.KubeletClientConfig{Port: 10250, PreferredAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"}},
+		NodeTransport: c.backends.nodes, Kubelet: c.backends.kubelet(),
 	})
 }
 

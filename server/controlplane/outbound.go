@@ -1,0 +1,54 @@
+package controlplane
+
+import (
+	"crypto/tls"
+	"net/http"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apiserver/pkg/server/egressselector"
+	"k8s.io/apiserver/pkg/util/webhook"
+	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
+
+	"github.com/rowlock-io/rowlock/server/outbound"
+)
+
+// Outbound says how servers are reached that users name: webhooks, aggregated API servers, nodes, pods and services.
+type Outbound struct {
+	outbound.Config
+	// ClusterIPs connects to the cluster IPs of services, which takes a service proxy on this machine, rather than to their
+	// endpoints.
+	ClusterIPs bool
+}
+
+// backends is how one cluster reaches them.
+type backends struct {
+	dialer   *outbound.Dialer
+	services outbound.Resolver
+	// webhooks makes the clients of webhooks that users register.
+	webhooks webhook.AuthenticationInfoResolverWrapper
+	nodes    http.RoundTripper // to pods, services and nodes, by the proxy subresources
+}
+
+func newBackends(c *ControlPlane) *backends {
+	b := &backends{dialer: outbound.NewDialer(c.cfg.Outbound.Config)}
+	b.services = outbound.NewResolver(outbound.ResolverConfig{
+		Services:    c.informers.Core().V1().Services().Lister(),
+		Slices:      outbound.NewSlices(c.clients.kube),
+		ToEndpoints: !c.cfg.Outbound.ClusterIPs,
+	})
+	b.webhooks = b.dialer.Webhooks(nil)
+	// Pods and services are reached by address: there is no name that a certificate could be for.
+	b.nodes = b.dialer.Transport(&tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as upstream
+	return b
+}
+
+// kubelet says how nodes are reached for logs, exec and the like.
+func (b *backends) kubelet() kubeletclient.KubeletClientConfig {
+	return kubeletclient.KubeletClientConfig{
+		Port:                  10250,
+		PreferredAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"},
+		Lookup: func(egressselector.NetworkContext) (utilnet.DialFunc, error) {
+			return b.dialer.DialContext, nil
+		},
+	}
+}

@@ -1,0 +1,51 @@
+package outbound
+
+import (
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/util/webhook"
+	"k8s.io/client-go/rest"
+)
+
+// maxWebhookAnswer bounds what a webhook may answer: more than any review of objects of the size that the API takes, patches
+// and escapes included.
+const maxWebhookAnswer = 32 << 20
+
+// Webhooks makes upstream's webhook clients dial with d. self is the configuration for calls of the cluster's own API, by
+// the Service kubernetes.default; nil: they go where the Service says.
+//
+// It suits admission and conversion webhooks, which users register. Those that the operator names in files are trusted.
+func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.AuthenticationInfoResolverWrapper {
+	return func(delegate webhook.AuthenticationInfoResolver) webhook.AuthenticationInfoResolver {
+		guarded := func(cfg *rest.Config, err error) (*rest.Config, error) {
+			if err != nil {
+				return nil, err
+			}
+			cfg = rest.CopyConfig(cfg)
+			d.Guard(cfg)
+			return cfg, nil
+		}
+		return &webhook.AuthenticationInfoResolverDelegator{
+			ClientConfigForFunc: func(hostPort string) (*rest.Config, error) {
+				if self != nil && hostPort == "kubernetes.default.svc:443" {
+					return self()
+				}
+				return guarded(delegate.ClientConfigFor(hostPort))
+			},
+			ClientConfigForServiceFunc: func(name, namespace string, port int) (*rest.Config, error) {
+				if self != nil && name == "kubernetes" && namespace == corev1.NamespaceDefault && port == 443 {
+					return self()
+				}
+				return guarded(delegate.ClientConfigForService(name, namespace, port))
+			},
+		}
+	}
+}
+
+// Guard makes the clients of a configuration dial with d, without proxies, redirects and endless answers.
+func (d *Dialer) Guard(cfg *rest.Config) {
+	cfg.Dial = d.DialContext
+	cfg.Proxy = noProxy // and so the transport is not shared with others of the same TLS configuration
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return Bounded(NoRedirects(next), maxWebhookAnswer) })
+}
