@@ -108,6 +108,6 @@ func (s *Store) unchanged(st state, plain []byte) (bool, error) {
 	if st.view == nil {
 		return false, nil
 	}
-	was, stale, err := st.view.Plain()
-	return !stale && bytes.Equal(was, plain), err
+	was, err := st.view.Plain()
+	return err == nil && bytes.Equal(was, plain) && !st.view.Stale(), err
 }

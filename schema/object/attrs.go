@@ -125,7 +125,7 @@ func (v *View) labelAttrs() (*attrs, error) {
 	if a := v.pairs.Load(); a != nil {
 		return a, nil
 	}
-	plain, _, err := v.Plain()
+	plain, err := v.Plain()
 	if err != nil {
 		return nil, err
 	}

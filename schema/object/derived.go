@@ -35,7 +35,7 @@ func (v *View) Derived(derive func() (value any, bytes int, err error)) (any, er
 
 // Metadata returns the place of the value of "metadata" in the stored JSON.
 func (v *View) Metadata() (from, to int, err error) {
-	data, _, err := v.Plain()
+	data, err := v.Plain()
 	if err != nil {
 		return 0, 0, err
 	}

@@ -23,7 +23,6 @@ type View struct {
 	written *written // until the entry is known
 	seed    runtime.Object
 	plain   []byte // decrypted; nil where nothing is encrypted
-	stale   bool   // what the transformer said along with plain
 	obj     weak.Pointer[decoded]
 	proto   weak.Pointer[encoded]
 	made    weak.Pointer[derived]
@@ -107,16 +106,26 @@ func (v *View) identityLocked() (storage.Key, storage.Revision) {
 	return v.written.key, v.written.rev
 }
 
-// Plain returns the stored JSON, decrypted. stale tells that it should be written anew even if nothing changes: it was
-// encrypted with a key that is being retired. The bytes are shared: do not change them.
-func (v *View) Plain() (data []byte, stale bool, err error) {
+// Plain returns the stored JSON, decrypted. The bytes are shared: do not change them.
+func (v *View) Plain() ([]byte, error) {
 	if e := v.entry.Load(); e != nil && v.codec.cfg.Transformer == nil {
-		return e.Data, false, nil
+		return e.Data, nil
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	data, err = v.plainLocked()
-	return data, v.stale, err
+	return v.plainLocked()
+}
+
+// Stale tells that the state should be written anew even if nothing changes: it was encrypted with a key that is being
+// retired. It asks each time, since keys are retired while servers run.
+func (v *View) Stale() bool {
+	e := v.entry.Load()
+	if e == nil || v.codec.cfg.Transformer == nil {
+		return false
+	}
+	_, stale, err := v.codec.open(e.Key, e.Data)
+	// What is known although it can no longer be decrypted is better written anew.
+	return stale || err != nil
 }
 
 func (v *View) plainLocked() ([]byte, error) {
@@ -130,11 +139,11 @@ func (v *View) plainLocked() ([]byte, error) {
 	if v.codec.cfg.Transformer == nil {
 		return e.Data, nil
 	}
-	plain, stale, err := v.codec.open(e.Key, e.Data)
+	plain, _, err := v.codec.open(e.Key, e.Data)
 	if err != nil {
 		return nil, err
 	}
-	v.plain, v.stale = plain, stale
+	v.plain = plain
 	return plain, nil
 }
 

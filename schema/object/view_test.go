@@ -264,12 +264,12 @@ func TestSealed(t *testing.T) {
 	cfg.Transformer = sealing{stale: true}
 	c := object.NewCodec(cfg)
 	e := entry(t, c, pod("a"), 7)
-	plain, stale, err := c.View(e).Plain()
-	if err != nil || !stale || plain[0] != '{' {
-		t.Fatalf("Plain = %q, %v, %v", plain, stale, err)
+	v := c.View(e)
+	if plain, err := v.Plain(); err != nil || plain[0] != '{' || !v.Stale() {
+		t.Fatalf("Plain = %q, %v, stale %v", plain, err, v.Stale())
 	}
 	moved := cache.NewEntry(storage.Object{Key: storage.Key{Resource: "pods", Namespace: "ns", Name: "b"}, Revision: 7, Data: e.Data})
-	_, err = c.View(moved).Object()
+	_, err := c.View(moved).Object()
 	if !object.IsCorrupt(err) || !errors.Is(err, errMoved) {
 		t.Errorf("moved bytes: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
+	"github.com/rowlock-io/rowlock/server/encryption"
 	"github.com/rowlock-io/rowlock/server/seal"
 	"github.com/rowlock-io/rowlock/storage"
 )
@@ -18,7 +19,10 @@ import (
 type Config struct {
 	Name  string
 	Store storage.Store // closed by the caller after Run has returned
-	Keys  *seal.Keyring // opens the cluster's identity
+	Keys  *seal.Keyring // opens the cluster's identity and its data keys
+	// Encryption is what the operator configured of encryption at rest, shared by all clusters of a process; nil: Secrets
+	// are encrypted with keys of the cluster's own.
+	Encryption *encryption.Providers
 
 	ServiceRange  net.IPNet
 	NodePortRange utilnet.PortRange

@@ -21,6 +21,7 @@ import (
 	"github.com/rowlock-io/rowlock/schema/openapi"
 	"github.com/rowlock-io/rowlock/server/bootstrap"
 	"github.com/rowlock-io/rowlock/server/discovery"
+	"github.com/rowlock-io/rowlock/server/encryption"
 	"github.com/rowlock-io/rowlock/server/filters"
 	"github.com/rowlock-io/rowlock/server/health"
 	"github.com/rowlock-io/rowlock/server/pki"
@@ -34,6 +35,7 @@ import (
 type ControlPlane struct {
 	cfg       Config
 	identity  *pki.Identity
+	keys      *encryption.Keys // of what is encrypted at rest
 	serviceIP net.IP
 	backend   adapter.Backend
 	catalogue *catalogue.Catalogue
@@ -67,6 +69,9 @@ func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	c := &ControlPlane{cfg: cfg, identity: identity, serviceIP: serviceIP, stopped: make(chan struct{}), bootstrapped: make(chan struct{})}
 	c.serving, c.endWatch = context.WithCancel(context.Background())
 	c.openStorage()
+	if err := c.openKeys(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.build(); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 	}
@@ -135,7 +140,7 @@ func (c *ControlPlane) build() error {
 
 func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 	return catalogue.New(catalogue.Config{
-		Backend: c.backend, Hot: object.NewHot(c.cfg.DecodedBytes), Client: c.clients.kube, Informers: c.informers,
+		Backend: c.backend, Transform: c.transformer, Hot: object.NewHot(c.cfg.DecodedBytes), Client: c.clients.kube, Informers: c.informers,
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.rules, Audiences: c.access.APIAudiences,
 		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: true,
 		EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,

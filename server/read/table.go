@@ -76,7 +76,7 @@ func (r *Resource) row(t *table, v *object.View) (*row, error) {
 
 // newRow prints an object. keep tells that the row stays true for as long as the object is in this state.
 func (r *Resource) newRow(t *table, v *object.View) (made *row, keep bool, err error) {
-	data, _, err := v.Plain()
+	data, err := v.Plain()
 	if err != nil {
 		return nil, false, err
 	}

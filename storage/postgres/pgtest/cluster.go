@@ -52,6 +52,14 @@ func (c *Cluster) Shutdown() { c.signal(syscall.SIGINT) }
 // Restart starts a cluster that was ended, on the same files and port.
 func (c *Cluster) Restart(ctx context.Context) error { return c.run(ctx) }
 
+// Dump returns what pg_dump makes of one of the cluster's databases.
+func (c *Cluster) Dump(ctx context.Context, database string) ([]byte, error) {
+	return c.command(ctx, "pg_dump", "--dbname", c.URL(database)).Output()
+}
+
+// Files is the directory that holds everything the cluster writes.
+func (c *Cluster) Files() string { return c.dir }
+
 func start(ctx context.Context) (_ *Cluster, err error) {
 	c := &Cluster{}
 	if c.bin, err = binaries(); err != nil {
@@ -159,7 +167,8 @@ func (c *Cluster) remove() {
 // binaries finds the directory of initdb and postgres: Debian keeps each version's apart from the path.
 func binaries() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path), nil
+		path, err = filepath.EvalSymlinks(path) // to where all the others are
+		return filepath.Dir(path), err
 	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
