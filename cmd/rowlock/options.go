@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
+	"github.com/rowlock-io/rowlock/admission"
 	"github.com/rowlock-io/rowlock/server/controlplane"
 )
 
@@ -36,6 +37,7 @@ type options struct {
 	HistoryBytes  int64
 	DecodedBytes  int64
 	ShutdownDelay time.Duration
+	Admission     admission.Options
 	LogFormat     string
 	Verbosity     int
 
@@ -69,6 +71,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&o.HistoryBytes, "history-max-bytes", 1<<30, "size of the kept changes of one cluster; 0 is unbounded")
 	fs.Int64Var(&o.DecodedBytes, "decoded-object-bytes", 32<<20, "memory for decoded objects of one cluster")
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before stopping")
+	o.Admission.AddFlags(fs)
 	fs.StringVar(&o.LogFormat, "logging-format", "text", "text or json")
 	fs.IntVarP(&o.Verbosity, "v", "v", 0, "verbosity; 2 and more shows debug messages")
 	o.record.addFlags(fs)
@@ -101,6 +104,6 @@ func (o *options) validate() error {
 	if o.HistoryBytes < 0 || o.DecodedBytes < 0 {
 		errs = append(errs, errors.New("--history-max-bytes and --decoded-object-bytes must not be negative"))
 	}
-	errs = append(errs, o.record.validate())
+	errs = append(errs, o.record.validate(), o.Admission.Validate())
 	return errors.Join(errs...)
 }

@@ -90,7 +90,7 @@ func (o *options) plane(port int, replicas bool, keys *seal.Keyring, metrics *co
 		Advertise: o.advertise(), Port: port, Replicas: replicas,
 		TokenFile: o.TokenFile, Anonymous: o.Anonymous, Issuer: o.Issuer, TokenLifetime: o.TokenLifetime,
 		EventTTL: o.EventTTL, HistoryAge: o.HistoryAge, HistoryBytes: o.HistoryBytes, RequestTimeout: o.RequestTime,
-		DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
+		Admission: o.Admission, DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
 		Outbound: o.outbound.plane(),
 	}
 }

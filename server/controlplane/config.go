@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
+	"github.com/rowlock-io/rowlock/admission"
 	"github.com/rowlock-io/rowlock/server/encryption"
 	"github.com/rowlock-io/rowlock/server/seal"
 	"github.com/rowlock-io/rowlock/storage"
@@ -41,6 +42,7 @@ type Config struct {
 	HistoryAge     time.Duration // how long changes are kept; 0: a day
 	HistoryBytes   int64         // and how much of them at most; 0: no bound
 	RequestTimeout time.Duration
+	Admission      admission.Options
 	DecodedBytes   int64 // bound of the decoded objects that are kept for the next reader
 	Outbound       Outbound
 

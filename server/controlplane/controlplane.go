@@ -8,12 +8,10 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	netutils "k8s.io/utils/net"
 
-	"github.com/rowlock-io/rowlock/admission"
 	"github.com/rowlock-io/rowlock/schema/adapter"
 	"github.com/rowlock-io/rowlock/schema/catalogue"
 	"github.com/rowlock-io/rowlock/schema/fieldmanager"
@@ -42,6 +40,7 @@ type ControlPlane struct {
 	clients   *clients
 	informers informers.SharedInformerFactory
 	backends  *backends
+	late      lateInformers
 	access    *access
 	bootstrap bootstrap.Config
 	checks    *health.Checks
@@ -98,10 +97,7 @@ func (c *ControlPlane) build() error {
 	if c.catalogue, err = c.newCatalogue(); err != nil {
 		return err
 	}
-	chain, err := admission.New(admission.Config{
-		Client: c.clients.kube, Dynamic: c.clients.dynamic, Informers: c.informers, Mapper: mapperOf(c.catalogue),
-		Authorizer: c.access.authorizer, Done: c.stopped,
-	})
+	chain, err := c.newAdmission()
 	if err != nil {
 		return err
 	}
@@ -116,7 +112,7 @@ func (c *ControlPlane) build() error {
 		Serializer:          legacyscheme.Codecs,
 		MaxRequestBodyBytes: maxBodyBytes,
 		MinRequestTimeout:   minRequestTimeout,
-	}, runtime.NewEquivalentResourceRegistry())
+	}, newEquivalents())
 	documents, err := discovery.New(c.catalogue, c.addresses(), legacyscheme.Codecs)
 	if err != nil {
 		return err

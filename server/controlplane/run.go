@@ -37,6 +37,7 @@ func (c *ControlPlane) runAPI(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	c.informers.StartWithContext(ctx)
+	c.late.run(ctx.Done(), c.informers)
 	defer c.informers.Shutdown()
 	g.Go(func() error {
 		return ended(retention.Run(ctx, retention.Config{Store: c.cfg.Store, MaxAge: c.cfg.HistoryAge, MaxBytes: c.cfg.HistoryBytes, Log: c.cfg.Log, Metrics: c.cfg.Metrics.retention}))
