@@ -176,7 +176,7 @@ func (l lateMutator) Admit(ctx context.Context, a upstream.Attributes, o upstrea
 	if p == nil || err != nil {
 		return err
 	}
-	return p.(upstream.MutationInterface).Admit(ctx, a, o)
+	return p.(upstream.MutationInterface).Admit(ctx, newAnnotated(a), o)
 }
 
 // Validate implements upstream.ValidationInterface.
@@ -185,5 +185,5 @@ func (l lateValidator) Validate(ctx context.Context, a upstream.Attributes, o up
 	if p == nil || err != nil {
 		return err
 	}
-	return p.(upstream.ValidationInterface).Validate(ctx, a, o)
+	return p.(upstream.ValidationInterface).Validate(ctx, newAnnotated(a), o)
 }
