@@ -41,8 +41,9 @@ type options struct {
 	LogFormat     string
 	Verbosity     int
 
-	record   recordOptions
-	outbound outboundOptions
+	record     recordOptions
+	outbound   outboundOptions
+	encryption encryptionOptions
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -76,6 +77,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.IntVarP(&o.Verbosity, "v", "v", 0, "verbosity; 2 and more shows debug messages")
 	o.record.addFlags(fs)
 	o.outbound.addFlags(fs)
+	o.encryption.addFlags(fs)
 }
 
 // validate reports everything that is wrong at once.
@@ -105,5 +107,6 @@ func (o *options) validate() error {
 		errs = append(errs, errors.New("--history-max-bytes and --decoded-object-bytes must not be negative"))
 	}
 	errs = append(errs, o.record.validate(), o.Admission.Validate())
+	errs = append(errs, o.encryption.validate())
 	return errors.Join(errs...)
 }

@@ -55,8 +55,14 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 		return err
 	}
 	defer stopRecord()
+	providers, stopProviders, err := o.encryption.start(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer stopProviders()
 	planes := o.plane(port, d.shared(), keys, metrics, log)
 	planes.Record = record
+	planes.Encryption = providers
 	clusters := server.NewClusters(server.ClustersConfig{
 		Database: db, Keep: []string{defaultCluster}, Log: log, Plane: planes,
 	})

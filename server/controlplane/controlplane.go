@@ -121,7 +121,7 @@ func (c *ControlPlane) build() error {
 	if err != nil {
 		return err
 	}
-	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load}
+	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load, Plugins: c.cfg.Encryption.Checks()}
 	routes := c.routes(handler, documents, described)
 	chainConfig := filters.Config{
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Audiences: c.access.APIAudiences,

@@ -73,21 +73,20 @@ func (p *Providers) load() (*loaded, error) {
 func (p *Providers) Close() { p.end() }
 
 // Run follows the file until ctx ends. A content that is wrong, or whose KMS plugins are not healthy, is not taken over.
-func (p *Providers) Run(ctx context.Context) error {
+func (p *Providers) Run(ctx context.Context) {
 	if !p.cfg.Reload {
-		<-ctx.Done()
-		return nil
+		return
 	}
 	for {
 		select {
 		case <-time.After(p.cfg.Poll):
 		case <-ctx.Done():
-			return nil
+			return
 		}
 		changed, err := p.reload(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return
 		case err != nil:
 			metrics.RecordEncryptionConfigAutomaticReloadFailure(p.cfg.Server)
 			p.cfg.Log.Error("Encryption configuration could not be taken over; the one from before stays in use", "file", p.cfg.File, "err", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,8 @@ type Checks struct {
 	Loaded <-chan struct{}
 	// Synced tells whether the informers of the server's own parts have theirs.
 	Synced func() bool
+	// Plugins answer for what the operator plugged in, such as KMS providers. Without them a server lives, but is not ready.
+	Plugins []healthz.HealthChecker
 
 	bootstrapped atomic.Pointer[error] // points to nil when done
 	stopping     atomic.Bool
@@ -87,11 +90,13 @@ func (c *Checks) Install(mux Mux) []string {
 		ping, log, database, healthz.NamedCheck("etcd-readiness", c.database), cache,
 		healthz.NamedCheck("informer-sync", c.informers), bootstrap, healthz.NamedCheck("shutdown", c.shutdown),
 	}
-	healthz.InstallHandler(mux, live...)
+	ready = append(ready, c.Plugins...)
+	healthy := slices.Concat(live, c.Plugins)
+	healthz.InstallHandler(mux, healthy...)
 	healthz.InstallLivezHandler(mux, live...)
 	healthz.InstallReadyzHandler(mux, ready...)
 	var paths []string
-	for path, checks := range map[string][]healthz.HealthChecker{"/healthz": live, "/livez": live, "/readyz": ready} {
+	for path, checks := range map[string][]healthz.HealthChecker{"/healthz": healthy, "/livez": live, "/readyz": ready} {
 		paths = append(paths, path)
 		for _, check := range checks {
 			paths = append(paths, path+"/"+check.Name())
