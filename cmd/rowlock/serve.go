@@ -50,6 +50,9 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err != nil {
 		return err
 	}
+	if err := metrics.CountAggregation(); err != nil {
+		return err
+	}
 	record, stopRecord, err := o.record.start(log)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/rowlock-io/rowlock/schema/fieldmanager"
 	"github.com/rowlock-io/rowlock/schema/object"
 	"github.com/rowlock-io/rowlock/schema/openapi"
+	"github.com/rowlock-io/rowlock/server/aggregation"
 	"github.com/rowlock-io/rowlock/server/bootstrap"
 	"github.com/rowlock-io/rowlock/server/discovery"
 	"github.com/rowlock-io/rowlock/server/encryption"
@@ -40,6 +41,7 @@ type ControlPlane struct {
 	clients   *clients
 	informers informers.SharedInformerFactory
 	backends  *backends
+	remotes   *aggregation.Aggregator
 	late      lateInformers
 	access    *access
 	bootstrap bootstrap.Config
@@ -121,6 +123,7 @@ func (c *ControlPlane) build() error {
 	if err != nil {
 		return err
 	}
+	c.remotes = newAggregator(c, documents, described)
 	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load, Plugins: c.cfg.Encryption.Checks()}
 	routes := c.routes(handler, documents, described)
 	chainConfig := filters.Config{

@@ -10,6 +10,7 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/version"    // and the version
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
+	"github.com/rowlock-io/rowlock/server/aggregation"
 	"github.com/rowlock-io/rowlock/storage/cache"
 	"github.com/rowlock-io/rowlock/storage/commit"
 	"github.com/rowlock-io/rowlock/storage/retention"
@@ -20,6 +21,8 @@ type Metrics struct {
 	cache     *cache.Metrics
 	commit    *commit.Metrics
 	retention *retention.Metrics
+
+	aggregation *aggregation.Metrics // nil: not counted
 }
 
 // NewMetrics registers the series of storage.

@@ -6,6 +6,7 @@ import (
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/server/egressselector"
+	"k8s.io/apiserver/pkg/util/proxy"
 	"k8s.io/apiserver/pkg/util/webhook"
 	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
 
@@ -24,16 +25,17 @@ type Outbound struct {
 type backends struct {
 	dialer   *outbound.Dialer
 	services outbound.Resolver
+	slices   proxy.EndpointSliceGetter
 	// webhooks makes the clients of webhooks that users register.
 	webhooks webhook.AuthenticationInfoResolverWrapper
 	nodes    http.RoundTripper // to pods, services and nodes, by the proxy subresources
 }
 
 func newBackends(c *ControlPlane) *backends {
-	b := &backends{dialer: outbound.NewDialer(c.cfg.Outbound.Config)}
+	b := &backends{dialer: outbound.NewDialer(c.cfg.Outbound.Config), slices: outbound.NewSlices(c.clients.kube)}
 	b.services = outbound.NewResolver(outbound.ResolverConfig{
 		Services:    c.informers.Core().V1().Services().Lister(),
-		Slices:      outbound.NewSlices(c.clients.kube),
+		Slices:      b.slices,
 		ToEndpoints: !c.cfg.Outbound.ClusterIPs,
 	})
 	b.webhooks = b.dialer.Webhooks(nil)

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 
+	"github.com/rowlock-io/rowlock/server/aggregation"
 	"github.com/rowlock-io/rowlock/server/discovery"
 	"github.com/rowlock-io/rowlock/server/resources"
 	"github.com/rowlock-io/rowlock/server/restful"
@@ -21,15 +23,22 @@ type webServices struct {
 	documents *discovery.Documents
 	resources http.Handler
 	media     []string // of documents
+
+	aggregator *aggregation.Aggregator
+	serving    context.Context
 }
 
 func newWebServices(c *ControlPlane, api *resources.Handler, documents *discovery.Documents) (legacy, named http.Handler) {
 	media, _ := negotiation.MediaTypesForSerializer(legacyscheme.Codecs)
-	s := &webServices{documents: documents, resources: c.untilEnd(c.afterLoad(api)), media: media}
+	s := &webServices{documents: documents, resources: c.untilEnd(c.afterLoad(api)), media: media, aggregator: c.remotes, serving: c.serving}
 	return http.HandlerFunc(s.serveLegacy), http.HandlerFunc(s.serveNamed)
 }
 
 func (s *webServices) serveLegacy(w http.ResponseWriter, req *http.Request) {
+	if h := s.aggregator.Find("", "v1"); h != nil {
+		s.proxied(h, w, req)
+		return
+	}
 	rest := strings.TrimPrefix(req.URL.Path, "/api")
 	if strings.Trim(rest, "/") == "" {
 		document(s.media, s.documents.LegacyRoot()).ServeHTTP(w, req)
@@ -39,11 +48,15 @@ func (s *webServices) serveLegacy(w http.ResponseWriter, req *http.Request) {
 }
 
 func (s *webServices) serveNamed(w http.ResponseWriter, req *http.Request) {
-	group, rest, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/apis/"), "/")
+	group, rest := groupOf(req.URL.Path)
+	if h := s.aggregator.Find(group, rest); h != nil {
+		s.proxied(h, w, req)
+		return
+	}
 	described := s.documents.Group(group)
 	switch {
 	case described == nil:
-		notFound(w, req)
+		s.unserved(w, req)
 	case strings.Trim(rest, "/") == "":
 		if group == apiregistration.GroupName { // the one group that kube-apiserver does not describe by its APIServices
 			described = document(s.media, described)
@@ -52,6 +65,12 @@ func (s *webServices) serveNamed(w http.ResponseWriter, req *http.Request) {
 	default:
 		s.serveVersion(w, req, group, rest)
 	}
+}
+
+// groupOf splits a path into its group and what follows.
+func groupOf(path string) (group, rest string) {
+	group, rest, _ = strings.Cut(strings.TrimPrefix(path, "/apis/"), "/")
+	return group, rest
 }
 
 // serveVersion answers /<version> and below.

@@ -1,0 +1,110 @@
+package aggregation
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/rowlock-io/rowlock/server/discovery"
+)
+
+// backend is the server behind one APIService. Its spec does not change: another spec is another backend.
+type backend struct {
+	a    *Aggregator
+	name string
+	uid  types.UID
+	spec apiregistration.APIServiceSpec
+	log  *slog.Logger
+
+	available atomic.Bool // what the APIService's status says
+	wake      chan struct{}
+	cancel    context.CancelFunc
+
+	mu       sync.Mutex
+	shown    *tls.Certificate // that rt shows
+	rt       *http.Transport
+	describe discovery.Version // what the server said last
+
+	openAPI openAPI // of run alone
+}
+
+func newBackend(a *Aggregator, service *apiregistration.APIService) *backend {
+	b := &backend{a: a, name: service.Name, uid: service.UID, spec: *service.Spec.DeepCopy(), log: a.cfg.Log, wake: make(chan struct{}, 1)}
+	b.describe = b.nothing()
+	return b
+}
+
+func (b *backend) groupVersion() schema.GroupVersion {
+	return schema.GroupVersion{Group: b.spec.Group, Version: b.spec.Version}
+}
+
+func (b *backend) port() int32 {
+	if b.spec.Service.Port == nil {
+		return 443
+	}
+	return *b.spec.Service.Port
+}
+
+func (b *backend) locate() (*url.URL, error) {
+	return b.a.cfg.Resolver.ResolveEndpoint(b.spec.Service.Namespace, b.spec.Service.Name, b.port())
+}
+
+// roundTripper is the way to the server. It is made anew with each new certificate, so that no connection outlives the one
+// it was made with by more than its last request.
+func (b *backend) roundTripper() (*http.Transport, error) {
+	pair, err := b.a.certificate.current()
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rt != nil && b.shown == pair {
+		return b.rt, nil
+	}
+	cfg := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         b.spec.Service.Name + "." + b.spec.Service.Namespace + ".svc",
+		InsecureSkipVerify: b.spec.InsecureSkipTLSVerify, //nolint:gosec // the user's choice
+		// Shown whichever authorities the server says it knows, as upstream does.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil },
+	}
+	if len(b.spec.CABundle) > 0 {
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(b.spec.CABundle) {
+			return nil, errors.New("unable to load root certificates: unable to parse bytes as PEM block")
+		}
+	}
+	old := b.rt
+	b.rt, b.shown = b.a.cfg.Dialer.Transport(cfg), pair
+	if old != nil {
+		old.CloseIdleConnections()
+	}
+	return b.rt, nil
+}
+
+// close forgets idle connections.
+func (b *backend) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rt != nil {
+		b.rt.CloseIdleConnections()
+	}
+}
+
+// poke has the backend looked at again.
+func (b *backend) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
