@@ -15,6 +15,8 @@ import (
 
 // options are the flags of a server. Names and meanings are kube-apiserver's where it has the same.
 type options struct {
+	flow flowOptions
+
 	BindAddress     net.IP
 	SecurePort      int
 	Advertise       net.IP
@@ -47,6 +49,7 @@ type options struct {
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
+	o.flow.addFlags(fs)
 	_, serviceRange, _ := net.ParseCIDR(controlplane.DefaultServiceRange)
 	o.ServiceRange = *serviceRange
 	o.NodePortRange = utilnet.PortRange{Base: 30000, Size: 2768}
@@ -82,7 +85,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 
 // validate reports everything that is wrong at once.
 func (o *options) validate() error {
-	var errs []error
+	errs := []error{o.flow.validate()}
 	if o.BindAddress == nil {
 		errs = append(errs, errors.New("--bind-address must be an IP address"))
 	}

@@ -64,6 +64,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	}
 	defer stopProviders()
 	planes := o.plane(port, d.shared(), keys, metrics, log)
+	planes.Flow = o.flow.limits()
 	planes.Record = record
 	planes.Encryption = providers
 	clusters := server.NewClusters(server.ClustersConfig{

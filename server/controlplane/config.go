@@ -47,6 +47,7 @@ type Config struct {
 	Outbound       Outbound
 
 	Record Record // of requests
+	Flow   Flow   // how many requests are served at a time
 
 	Metrics *Metrics // shared by all clusters of a process; nil: of its own
 	Log     *slog.Logger

@@ -21,6 +21,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/bootstrap"
 	"github.com/rowlock-io/rowlock/server/discovery"
 	"github.com/rowlock-io/rowlock/server/encryption"
+	"github.com/rowlock-io/rowlock/server/fairness"
 	"github.com/rowlock-io/rowlock/server/filters"
 	"github.com/rowlock-io/rowlock/server/health"
 	"github.com/rowlock-io/rowlock/server/pki"
@@ -46,6 +47,7 @@ type ControlPlane struct {
 	access    *access
 	bootstrap bootstrap.Config
 	checks    *health.Checks
+	fairness  *fairness.Fairness
 	handler   http.Handler
 	informed  atomic.Bool // informers have synced
 	// bootstrapped is closed when the objects that every cluster has are there.
@@ -125,11 +127,13 @@ func (c *ControlPlane) build() error {
 	}
 	c.remotes = newAggregator(c, documents, described)
 	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load, Plugins: c.cfg.Encryption.Checks()}
+	c.newFairness()
 	routes := c.routes(handler, documents, described)
 	chainConfig := filters.Config{
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Audiences: c.access.APIAudiences,
 		Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
 	}
+	chainConfig.Fair = c.fairness.Filter
 	chainConfig = c.cfg.Record.into(chainConfig, c.cfg.Name)
 	c.clients.late.set(filters.Loopback(routes, chainConfig))
 	c.handler = filters.New(routes, chainConfig)

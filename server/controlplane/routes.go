@@ -41,6 +41,7 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 		profiling(r)
 		paths = append(paths, "/metrics", "/metrics/slis")
 	}
+	c.installDebug(r)
 	paths = append(paths, c.access.install(r)...)
 	paths = append(paths, "/api", "/apis", "/apis/", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/version")
 	for _, info := range c.catalogue.Groups() {

@@ -43,6 +43,7 @@ func (c *ControlPlane) runAPI(ctx context.Context) error {
 		return ended(retention.Run(ctx, retention.Config{Store: c.cfg.Store, MaxAge: c.cfg.HistoryAge, MaxBytes: c.cfg.HistoryBytes, Log: c.cfg.Log, Metrics: c.cfg.Metrics.retention}))
 	})
 	g.Go(func() error { return ended(adapter.NewSweeper(c.backend, c.cfg.Log, c.catalogue.Codecs()...).Run(ctx)) })
+	g.Go(func() error { return c.fairness.Run(ctx) })
 	g.Go(func() error { return c.runBootstrap(ctx) })
 	g.Go(func() error { return c.runAggregation(ctx) })
 	return g.Wait()

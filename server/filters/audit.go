@@ -9,7 +9,7 @@ import (
 
 // withAudit records requests whose user is known.
 func withAudit(handler http.Handler, cfg Config) http.Handler {
-	return upstream.WithAudit(handler, cfg.AuditSink, cfg.AuditPolicy, longRunning)
+	return upstream.WithAudit(handler, cfg.AuditSink, cfg.AuditPolicy, LongRunning)
 }
 
 // failedAuthentication answers, and records, requests of whom nobody knows who they are.

@@ -32,12 +32,14 @@ type Config struct {
 	Timeout       time.Duration                // of requests that are not long-running
 	Log           *slog.Logger
 
+	Fair func(http.Handler) http.Handler // makes requests wait for a seat; nil: none waits
+
 	AuditSink   audit.Sink // nil: requests are not recorded
 	AuditPolicy audit.PolicyRuleEvaluator
 }
 
 // LongRunning tells which requests last as long as their client wants.
-var longRunning = genericfilters.BasicLongRunningRequestCheck(
+var LongRunning = genericfilters.BasicLongRunningRequestCheck(
 	sets.NewString("watch", "proxy"),
 	sets.NewString("attach", "exec", "proxy", "log", "portforward"),
 )
@@ -48,11 +50,14 @@ var resolver = &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "a
 // New wraps a handler for requests from the network. Read it from the bottom: the last filter sees a request first.
 func New(handler http.Handler, cfg Config) http.Handler {
 	handler = upstream.WithAuthorization(handler, cfg.Authorizer, cfg.Serializer)
+	if cfg.Fair != nil {
+		handler = cfg.Fair(handler)
+	}
 	handler = impersonation.WithConstrainedImpersonation(handler, cfg.Authorizer, cfg.Serializer)
 	handler = withAudit(handler, cfg)
 	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, nil)
 	handler = upstream.WithWarningRecorder(handler)
-	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, longRunning, cfg.Serializer, cfg.Timeout)
+	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, LongRunning, cfg.Serializer, cfg.Timeout)
 	handler = upstream.WithCacheControl(handler)
 	handler = inner(handler)
 	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)

@@ -108,6 +108,19 @@ func (s Snapshot) rank(behind func(*Entry) bool) int {
 	})
 }
 
+// Sample yields up to n objects from all over the resource.
+func (s Snapshot) Sample(n int, yield func(*Entry)) {
+	if s.tree == nil {
+		return
+	}
+	all := s.tree.Len()
+	n = min(n, all)
+	for i := range n {
+		e, _ := s.tree.GetAt(i * all / n)
+		yield(e)
+	}
+}
+
 func (s Snapshot) pivot(namespace, name string) *Entry {
 	p := s.pivots.Get().(*Entry)
 	p.Namespace, p.Name = namespace, name
