@@ -65,8 +65,8 @@ func New(cfg Config) (upstream.Interface, error) {
 	}
 	initializers := func(client kubernetes.Interface, f informers.SharedInformerFactory) upstream.PluginInitializers {
 		return upstream.PluginInitializers{
-			initializer.New(client, cfg.Dynamic, f, cfg.Authorizer, utilfeature.DefaultFeatureGate,
-				compatibility.DefaultBuildEffectiveVersion(), cfg.Done, cfg.Mapper),
+			nodeRestriction{cfg, initializer.New(client, cfg.Dynamic, f, cfg.Authorizer, utilfeature.DefaultFeatureGate,
+				compatibility.DefaultBuildEffectiveVersion(), cfg.Done, cfg.Mapper)},
 			webhookinit.NewPluginInitializer(cfg.Webhooks, cfg.Services),
 			controlplaneadmission.NewPluginInitializer(quotas, exclusion.Excluded()),
 		}

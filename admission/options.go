@@ -15,6 +15,7 @@ import (
 	apiserverapiv1alpha1 "k8s.io/apiserver/pkg/apis/apiserver/v1alpha1"
 	"k8s.io/kubernetes/pkg/kubeapiserver/options"
 	"k8s.io/kubernetes/plugin/pkg/admission/network/denyserviceexternalips"
+	"k8s.io/kubernetes/plugin/pkg/admission/noderestriction"
 )
 
 // configScheme reads the file of --admission-control-config-file.
@@ -71,10 +72,11 @@ func (o *Options) Names() []string {
 	return slices.DeleteFunc(slices.Clone(options.AllOrderedPlugins), func(name string) bool { return !on.Has(name) })
 }
 
-// defaults are the plug-ins that run unless they are disabled, in order: kube-apiserver's, and the one that refuses external
-// IPs of services, which let whoever may create a service take over traffic to any address.
+// defaults are the plug-ins that run unless they are disabled, in order: kube-apiserver's, the one that refuses external IPs
+// of services, which let whoever may create a service take over traffic to any address, and the one that keeps nodes to
+// their own objects, which the Node authorizer, on by default here, leaves to it.
 func defaults() []string {
-	off := options.DefaultOffAdmissionPlugins().Delete(denyserviceexternalips.PluginName)
+	off := options.DefaultOffAdmissionPlugins().Delete(denyserviceexternalips.PluginName, noderestriction.PluginName)
 	return slices.DeleteFunc(slices.Clone(options.AllOrderedPlugins), off.Has)
 }
 

@@ -24,10 +24,7 @@ type options struct {
 	WriteKubeconfig string
 
 	EncryptionKeyFile string
-	TokenFile         string
-	Anonymous         bool
-	Issuer            string
-	TokenLifetime     time.Duration
+	access            accessOptions
 
 	ClusterHosts  string
 	ServiceRange  net.IPNet
@@ -61,10 +58,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ClusterHosts, "cluster-host-suffix", "", "DNS suffix below which each cluster answers at a host name of its own, CLUSTER.SUFFIX, with a certificate of its own authority; empty: none does")
 	fs.StringVar(&o.WriteKubeconfig, "write-kubeconfig", o.WriteKubeconfig, "file to merge an administrator's kubeconfig into; empty writes none")
 
-	fs.StringVar(&o.TokenFile, "token-auth-file", "", "CSV file of static bearer tokens: token,user,uid,\"group1,group2\"")
-	fs.BoolVar(&o.Anonymous, "anonymous-auth", true, "let requests without credentials in as system:anonymous")
-	fs.StringVar(&o.Issuer, "service-account-issuer", "https://kubernetes.default.svc.cluster.local", "issuer of service-account tokens")
-	fs.DurationVar(&o.TokenLifetime, "service-account-max-token-expiration", 0, "longest lifetime of a service-account token; 0 is unbounded")
+	o.access.addFlags(fs)
 
 	fs.IPNetVar(&o.ServiceRange, "service-cluster-ip-range", o.ServiceRange, "range of the cluster IPs of services")
 	fs.Var(&o.NodePortRange, "service-node-port-range", "range of the node ports of services")
@@ -110,6 +104,6 @@ func (o *options) validate() error {
 		errs = append(errs, errors.New("--history-max-bytes and --decoded-object-bytes must not be negative"))
 	}
 	errs = append(errs, o.record.validate(), o.Admission.Validate())
-	errs = append(errs, o.encryption.validate())
+	errs = append(errs, o.encryption.validate(), o.access.validate())
 	return errors.Join(errs...)
 }

@@ -67,6 +67,9 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	planes.Flow = o.flow.limits()
 	planes.Record = record
 	planes.Encryption = providers
+	if err := o.access.apply(&planes); err != nil {
+		return err
+	}
 	clusters := server.NewClusters(server.ClustersConfig{
 		Database: db, Keep: []string{defaultCluster}, Log: log, Plane: planes,
 	})
@@ -98,7 +101,6 @@ func (o *options) plane(port int, replicas bool, keys *seal.Keyring, metrics *co
 	return controlplane.Config{
 		Keys: keys, ServiceRange: o.ServiceRange, NodePortRange: o.NodePortRange,
 		Advertise: o.advertise(), Port: port, Replicas: replicas,
-		TokenFile: o.TokenFile, Anonymous: o.Anonymous, Issuer: o.Issuer, TokenLifetime: o.TokenLifetime,
 		EventTTL: o.EventTTL, HistoryAge: o.HistoryAge, HistoryBytes: o.HistoryBytes, RequestTimeout: o.RequestTime,
 		Admission: o.Admission, DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
 		Outbound: o.outbound.plane(),

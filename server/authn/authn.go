@@ -27,8 +27,8 @@ import (
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 )
 
-// TokenCacheTTL is how long the outcome of a token is remembered, as upstream does: a deleted service account's token
-// works for at most this long.
+// TokenCacheTTL is how long a token that was good is remembered, as upstream does: a deleted service account's token works
+// for at most this long. That a token was bad is not remembered.
 const TokenCacheTTL = 10 * time.Second
 
 // Config says who is believed. Every part may be left out.
@@ -36,8 +36,8 @@ type Config struct {
 	// ClientCAs issue the certificates of clients. What they trust may change at run time. They are tried in order; do
 	// not pass a union of several, which upstream builds anew at every call.
 	ClientCAs []dynamiccertificates.CAContentProvider
-	// FrontProxy describes the proxies that may say who a user is.
-	FrontProxy *authenticatorfactory.RequestHeaderConfig
+	// FrontProxies describe the proxies that may say who a user is.
+	FrontProxies []*authenticatorfactory.RequestHeaderConfig
 	// TokenFile is a CSV file of token, user, uid and, quoted, groups.
 	TokenFile string
 	// ServiceAccounts describes this cluster's own tokens.
@@ -70,8 +70,8 @@ func New(c Config) (*Authenticator, error) {
 		a.APIAudiences = slices.Clone(c.ServiceAccounts.Issuers)
 	}
 	var requests []authenticator.Request
-	if c.FrontProxy != nil {
-		requests = append(requests, authenticator.WrapAudienceAgnosticRequest(a.APIAudiences, newFrontProxy(c.FrontProxy)))
+	for _, proxy := range c.FrontProxies {
+		requests = append(requests, authenticator.WrapAudienceAgnosticRequest(a.APIAudiences, newFrontProxy(proxy)))
 	}
 	if len(c.ClientCAs) > 0 {
 		requests = append(requests, newCertificates(c.ClientCAs))
@@ -81,7 +81,7 @@ func New(c Config) (*Authenticator, error) {
 		return nil, err
 	}
 	if len(tokens) > 0 {
-		a.Token = cache.New(tokenunion.New(tokens...), true, TokenCacheTTL, TokenCacheTTL)
+		a.Token = cache.New(tokenunion.New(tokens...), true, TokenCacheTTL, 0)
 		requests = append(requests, bearertoken.New(a.Token), websocket.NewProtocolAuthenticator(a.Token))
 	}
 	switch {

@@ -38,14 +38,14 @@ func newFixture(t testing.TB) *fixture {
 	}
 	f.config = authn.Config{
 		ClientCAs: []dynamiccertificates.CAContentProvider{trust(id.ClusterCA)},
-		FrontProxy: &authenticatorfactory.RequestHeaderConfig{
+		FrontProxies: []*authenticatorfactory.RequestHeaderConfig{{
 			CAContentProvider:   trust(id.FrontProxyCA),
 			AllowedClientNames:  headerrequest.StaticStringSlice{"front-proxy-client"},
 			UsernameHeaders:     headerrequest.StaticStringSlice{"X-Remote-User"},
 			UIDHeaders:          headerrequest.StaticStringSlice{"X-Remote-Uid"},
 			GroupHeaders:        headerrequest.StaticStringSlice{"X-Remote-Group"},
 			ExtraHeaderPrefixes: headerrequest.StaticStringSlice{"X-Remote-Extra-"},
-		},
+		}},
 		TokenFile:       file,
 		ServiceAccounts: &authn.ServiceAccounts{Issuers: []string{issuerURL}, Keys: f.issuer.Keys, Lookup: f.accounts},
 		Anonymous:       apiserver.AnonymousAuthConfig{Enabled: true},

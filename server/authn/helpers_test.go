@@ -88,7 +88,7 @@ const issuerURL = "https://kubernetes.default.svc.cluster.local"
 
 func newIssuer(id *pki.Identity) *authn.Issuer {
 	issuer, undiscoverable, err := authn.NewIssuer(authn.IssuerConfig{
-		URL: issuerURL, Signing: id.ServiceAccountKey(), Trusted: id.ServiceAccountPublicKeys(), ExternalAddress: "127.0.0.1:6443",
+		URL: issuerURL, Signing: id.ServiceAccountKey(), Trusted: must(authn.PublicKeys(id.ServiceAccountPublicKeys())), ExternalAddress: "127.0.0.1:6443",
 	})
 	if err != nil || undiscoverable != nil {
 		panic(err)

@@ -65,7 +65,7 @@ func TestIssuerThatCannotBeDiscovered(t *testing.T) {
 	t.Parallel()
 	id := newIdentity(t)
 	issuer, undiscoverable, err := authn.NewIssuer(authn.IssuerConfig{
-		URL: "http://plain", Signing: id.ServiceAccountKey(), Trusted: id.ServiceAccountPublicKeys(), ExternalAddress: "h:1",
+		URL: "http://plain", Signing: id.ServiceAccountKey(), Trusted: must(authn.PublicKeys(id.ServiceAccountPublicKeys())), ExternalAddress: "h:1",
 	})
 	if err != nil || undiscoverable == nil {
 		t.Fatalf("got %v and %v, want only the second", err, undiscoverable)

@@ -44,18 +44,18 @@ func TestChain(t *testing.T) {
 		want   authorizer.Decision
 		reason string
 	}{
-		"RBAC by default":        {nil, nil, user.DefaultInfo{Name: "ann"}, resource, authorizer.DecisionAllow, "allowed by part"},
-		"order decides":          {[]string{"Node", "RBAC"}, nil, user.DefaultInfo{Name: "ann"}, resource, authorizer.DecisionDeny, "denied by part"},
-		"order decides, too":     {[]string{"RBAC", "Node"}, nil, user.DefaultInfo{Name: "ann"}, resource, authorizer.DecisionAllow, "allowed by part"},
-		"nobody knows":           {[]string{"RBAC", "Node"}, nil, user.DefaultInfo{Name: "eve"}, resource, authorizer.DecisionNoOpinion, "unknown to part\nunknown to part"},
-		"masters":                {[]string{"AlwaysDeny"}, nil, user.DefaultInfo{Groups: []string{"system:masters"}}, resource, authorizer.DecisionAllow, ""},
-		"always allow":           {[]string{"AlwaysAllow"}, nil, user.DefaultInfo{Name: "eve"}, resource, authorizer.DecisionAllow, ""},
-		"path":                   {nil, []string{"/healthz/*"}, user.DefaultInfo{Name: "eve"}, health, authorizer.DecisionAllow, ""},
-		"path is for paths only": {nil, []string{"/healthz"}, user.DefaultInfo{Name: "eve"}, resource, authorizer.DecisionNoOpinion, "unknown to part"},
+		"RBAC and Node by default": {nil, nil, user.DefaultInfo{Name: "ann"}, resource, authorizer.DecisionDeny, "denied by part"},
+		"order decides":            {[]string{"Node", "RBAC"}, nil, user.DefaultInfo{Name: "ann"}, resource, authorizer.DecisionDeny, "denied by part"},
+		"order decides, too":       {[]string{"RBAC", "Node"}, nil, user.DefaultInfo{Name: "ann"}, resource, authorizer.DecisionAllow, "allowed by part"},
+		"nobody knows":             {[]string{"RBAC", "Node"}, nil, user.DefaultInfo{Name: "eve"}, resource, authorizer.DecisionNoOpinion, "unknown to part\nunknown to part"},
+		"masters":                  {[]string{"AlwaysDeny"}, nil, user.DefaultInfo{Groups: []string{"system:masters"}}, resource, authorizer.DecisionAllow, ""},
+		"always allow":             {[]string{"AlwaysAllow"}, nil, user.DefaultInfo{Name: "eve"}, resource, authorizer.DecisionAllow, ""},
+		"path":                     {nil, []string{"/healthz/*"}, user.DefaultInfo{Name: "eve"}, health, authorizer.DecisionAllow, ""},
+		"path is for paths only":   {nil, []string{"/healthz"}, user.DefaultInfo{Name: "eve"}, resource, authorizer.DecisionNoOpinion, "unknown to part\nunknown to part"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a, _, err := authz.New(authz.Config{Modes: tc.modes, Parts: parts, AlwaysAllowPaths: tc.paths})
+			a, err := authz.New(authz.Config{Authorizers: authz.Modes(tc.modes...), Parts: parts, AlwaysAllowPaths: tc.paths})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,9 +70,9 @@ func TestChain(t *testing.T) {
 
 func TestRulesOfAllParts(t *testing.T) {
 	t.Parallel()
-	_, resolver, err := authz.New(authz.Config{
-		Modes: []string{authz.ModeNode, authz.ModeRBAC},
-		Parts: map[string]authz.Part{authz.ModeNode: part{allow: "a"}, authz.ModeRBAC: part{allow: "b"}},
+	resolver, err := authz.New(authz.Config{
+		Authorizers: authz.Modes(authz.ModeNode, authz.ModeRBAC),
+		Parts:       map[string]authz.Part{authz.ModeNode: part{allow: "a"}, authz.ModeRBAC: part{allow: "b"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -89,11 +89,11 @@ func TestRefusesBadConfig(t *testing.T) {
 		config authz.Config
 		want   []string
 	}{
-		"unknown, absent and double": {authz.Config{Modes: []string{"Magic", "Node", "AlwaysDeny", "AlwaysDeny"}}, []string{`"Magic" must be one of`, `"Node" is not available`, `"AlwaysDeny" may not be given twice`}},
+		"unknown, absent and double": {authz.Config{Authorizers: authz.Modes("Magic", "Node", "AlwaysDeny", "AlwaysDeny")}, []string{`"Magic" must be one of`, `"Node" is not available`, `"AlwaysDeny" may not be given twice`}},
 		"no RBAC":                    {authz.Config{}, []string{`"RBAC" is not available`}},
-		"star inside a path":         {authz.Config{Modes: []string{"AlwaysDeny"}, AlwaysAllowPaths: []string{"/a*b"}}, []string{"always allowed paths", "trailing *"}},
+		"star inside a path":         {authz.Config{Authorizers: authz.Modes("AlwaysDeny"), AlwaysAllowPaths: []string{"/a*b"}}, []string{"always allowed paths", "trailing *"}},
 	} {
-		_, _, err := authz.New(tc.config)
+		_, err := authz.New(tc.config)
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 			continue

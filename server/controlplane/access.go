@@ -7,85 +7,135 @@ import (
 	"strconv"
 
 	"github.com/go-chi/chi/v5"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
-	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/kubernetes/pkg/auth/authorizer/abac"
+	bootstraptoken "k8s.io/kubernetes/plugin/pkg/auth/authenticator/token/bootstrap"
 
 	"github.com/rowlock-io/rowlock/server/authn"
 	"github.com/rowlock-io/rowlock/server/authz"
 	rbacbootstrap "github.com/rowlock-io/rowlock/server/authz/bootstrap"
+	"github.com/rowlock-io/rowlock/server/authz/node"
 	"github.com/rowlock-io/rowlock/server/authz/rbac"
-	"github.com/rowlock-io/rowlock/server/pki"
 )
 
 // access is who may come in and what they may do.
 type access struct {
 	*authn.Authenticator
-	authorizer authorizer.Authorizer
-	rules      authorizer.RuleResolver
+	cfg        Access
+	authorizer *authz.Authorizer
 	issuer     *authn.Issuer
+	proxies    []*authenticatorfactory.RequestHeaderConfig
 	bootstrap  func(context.Context, kubernetes.Interface) error
+	runs       []func(context.Context) error // what works while the cluster does
 }
 
 func newAccess(c *ControlPlane) (*access, error) {
-	a := &access{}
-	source := newRBACSource(c.informers)
-	var err error
-	a.authorizer, a.rules, err = authz.New(authz.Config{Parts: map[string]authz.Part{authz.ModeRBAC: rbac.New(source)}})
-	if err != nil {
+	a := &access{cfg: c.cfg.Access}
+	if !c.cfg.Operator {
+		a.cfg = a.cfg.hosted()
+	}
+	if err := a.authorize(c); err != nil {
 		return nil, fmt.Errorf("authorization: %w", err)
+	}
+	if err := a.authenticate(c); err != nil {
+		return nil, fmt.Errorf("authentication: %w", err)
+	}
+	return a, nil
+}
+
+// run makes the parts work until ctx ends.
+func (a *access) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, run := range a.runs {
+		g.Go(func() error { return run(ctx) })
+	}
+	return g.Wait()
+}
+
+// authorize sets up who decides.
+func (a *access) authorize(c *ControlPlane) error {
+	source := newRBACSource(c.informers)
+	nodes := node.New(c.clients.kube)
+	a.runs = append(a.runs, nodes.Run)
+	parts := map[string]authz.Part{authz.ModeNode: nodes, authz.ModeRBAC: rbac.New(source)}
+	if a.cfg.PolicyFile != "" {
+		policies, err := abac.NewFromFile(a.cfg.PolicyFile)
+		if err != nil {
+			return err
+		}
+		parts[authz.ModeABAC] = policies
+	}
+	var err error
+	if a.authorizer, err = authz.New(authz.Config{Authorizers: a.cfg.Authorizers, Parts: parts}); err != nil {
+		return err
+	}
+	if a.cfg.AuthorizationFile != "" {
+		file, err := authz.OpenFile(a.cfg.AuthorizationFile, c.cfg.Name, a.authorizer, c.cfg.Log)
+		if err != nil {
+			return err
+		}
+		a.runs = append(a.runs, file.Run)
 	}
 	a.bootstrap = func(ctx context.Context, client kubernetes.Interface) error {
 		_, err := rbacbootstrap.NewPolicy().Ensure(ctx, rbacbootstrap.Config{Reader: source, Client: client.RbacV1(), Log: c.cfg.Log})
 		return err
 	}
-	if err := a.authenticate(c); err != nil {
-		return nil, err
-	}
-	return a, nil
+	return nil
 }
 
-// authenticate sets up who is believed: certificates of the cluster's authority, its own tokens, and the front proxy.
+// authenticate sets up who is believed: certificates of the cluster's authority, its own tokens, the front proxy, and
+// whom the operator names beside them.
 func (a *access) authenticate(c *ControlPlane) error {
-	var undiscoverable, err error
-	a.issuer, undiscoverable, err = authn.NewIssuer(authn.IssuerConfig{
-		URL: c.cfg.Issuer, Signing: c.identity.ServiceAccountKey(), Trusted: c.identity.ServiceAccountPublicKeys(),
-		ExternalAddress: c.externalAddress(),
-	})
+	if err := a.newIssuer(c); err != nil {
+		return err
+	}
+	clients, err := a.clientCAs(c)
 	if err != nil {
 		return err
 	}
-	if undiscoverable != nil {
-		c.cfg.Log.Warn("Issuer of service-account tokens cannot be discovered", "err", undiscoverable)
+	if a.proxies, err = a.frontProxies(c); err != nil {
+		return err
 	}
-	clients, err := dynamiccertificates.NewStaticCAContent("client-ca", c.identity.ClusterCA.Bundle())
-	if err != nil {
-		return fmt.Errorf("client authority: %w", err)
+	anonymous := apiserver.AnonymousAuthConfig{Enabled: c.cfg.Anonymous}
+	jwt := authn.JWTConfig{
+		Authenticators: a.cfg.JWT, Algorithms: a.cfg.JWTAlgorithms, Audiences: a.audiences(c), Taken: c.issuers(), ID: c.cfg.Name, Log: c.cfg.Log,
 	}
-	proxies, err := dynamiccertificates.NewStaticCAContent("front-proxy-ca", c.identity.FrontProxyCA.Bundle())
-	if err != nil {
-		return fmt.Errorf("front-proxy authority: %w", err)
+	if a.cfg.AuthenticationFile != "" {
+		if jwt.File, err = authn.OpenFile(a.cfg.AuthenticationFile, c.cfg.Name, jwt.Taken, c.cfg.Log); err != nil {
+			return err
+		}
+		jwt.Authenticators = jwt.File.Config().JWT
+		if said := jwt.File.Config().Anonymous; said != nil {
+			anonymous = *said
+		}
 	}
-	a.Authenticator, err = authn.New(authn.Config{
-		ClientCAs: []dynamiccertificates.CAContentProvider{clients},
-		FrontProxy: &authenticatorfactory.RequestHeaderConfig{
-			CAContentProvider:   proxies,
-			AllowedClientNames:  headerrequest.StaticStringSlice{pki.FrontProxy().User},
-			UsernameHeaders:     headerrequest.StaticStringSlice{"X-Remote-User"},
-			UIDHeaders:          headerrequest.StaticStringSlice{"X-Remote-Uid"},
-			GroupHeaders:        headerrequest.StaticStringSlice{"X-Remote-Group"},
-			ExtraHeaderPrefixes: headerrequest.StaticStringSlice{"X-Remote-Extra-"},
-		},
-		TokenFile: c.cfg.TokenFile,
+	cfg := authn.Config{
+		ClientCAs: clients, FrontProxies: a.proxies, TokenFile: c.cfg.TokenFile,
 		ServiceAccounts: &authn.ServiceAccounts{
-			Issuers: []string{c.cfg.Issuer}, Keys: a.issuer.Keys, Lookup: lookup{c.clients.kube}, Secrets: c.clients.kube.CoreV1(),
+			Issuers: c.issuers(), Keys: a.issuer.Keys, Lookup: lookup{c.clients.kube}, Secrets: c.clients.kube.CoreV1(),
 		},
-		Anonymous: apiserver.AnonymousAuthConfig{Enabled: c.cfg.Anonymous},
-	})
+		Anonymous: anonymous, APIAudiences: a.audiences(c),
+	}
+	if a.cfg.BootstrapTokens {
+		cfg.Bootstrap = bootstraptoken.NewTokenAuthenticator(bootstrapSecrets{c.clients.kube})
+	}
+	if len(jwt.Authenticators) > 0 || jwt.File != nil {
+		tokens := authn.NewJWT(jwt)
+		a.runs = append(a.runs, tokens.Run)
+		cfg.Tokens = append(cfg.Tokens, tokens)
+	}
+	if a.cfg.TokenWebhook.File != "" {
+		hook, err := authn.NewWebhook(a.cfg.TokenWebhook, a.audiences(c))
+		if err != nil {
+			return err
+		}
+		cfg.Tokens = append(cfg.Tokens, hook)
+	}
+	a.Authenticator, err = authn.New(cfg)
 	return err
 }
 

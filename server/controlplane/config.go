@@ -34,6 +34,7 @@ type Config struct {
 	Replicas  bool   // other processes may serve the same cluster
 	Operator  bool   // its administrators may see all of the process: metrics and profiles, which tell of every cluster
 
+	Access         Access // who else is believed, and who decides
 	TokenFile      string // static tokens, upstream's CSV; empty: none
 	Anonymous      bool
 	Issuer         string        // of service-account tokens

@@ -131,7 +131,7 @@ func (c *ControlPlane) build() error {
 	routes := c.routes(handler, documents, described)
 	chainConfig := filters.Config{
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Audiences: c.access.APIAudiences,
-		Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
+		FrontProxy: c.access.operatorProxy(), Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
 	}
 	chainConfig.Fair = c.fairness.Filter
 	chainConfig = c.cfg.Record.into(chainConfig, c.cfg.Name)
@@ -144,8 +144,8 @@ func (c *ControlPlane) build() error {
 func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 	return catalogue.New(catalogue.Config{
 		Backend: c.backend, Transform: c.transformer, Hot: object.NewHot(c.cfg.DecodedBytes), Client: c.clients.kube, Informers: c.informers,
-		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.rules, Audiences: c.access.APIAudiences,
-		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: true,
+		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.authorizer, Audiences: c.access.APIAudiences,
+		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: !c.cfg.Access.ShortTokens,
 		EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
 		NodeTransport: c.backends.nodes, Kubelet: c.backends.kubelet(),
 	})

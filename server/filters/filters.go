@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	upstream "k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/endpoints/filters/impersonation"
@@ -28,8 +29,9 @@ type Config struct {
 	Authenticator authenticator.Request
 	Authorizer    authorizer.Authorizer
 	Audiences     authenticator.Audiences
-	Serializer    runtime.NegotiatedSerializer // of errors
-	Timeout       time.Duration                // of requests that are not long-running
+	FrontProxy    *authenticatorfactory.RequestHeaderConfig // its headers are taken off requests, beside the usual ones
+	Serializer    runtime.NegotiatedSerializer              // of errors
+	Timeout       time.Duration                             // of requests that are not long-running
 	Log           *slog.Logger
 
 	Fair func(http.Handler) http.Handler // makes requests wait for a seat; nil: none waits
@@ -55,7 +57,7 @@ func New(handler http.Handler, cfg Config) http.Handler {
 	}
 	handler = impersonation.WithConstrainedImpersonation(handler, cfg.Authorizer, cfg.Serializer)
 	handler = withAudit(handler, cfg)
-	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, nil)
+	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, cfg.FrontProxy)
 	handler = upstream.WithWarningRecorder(handler)
 	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, LongRunning, cfg.Serializer, cfg.Timeout)
 	handler = upstream.WithCacheControl(handler)
