@@ -43,11 +43,11 @@ func TestValidateSaysWhatUpstreamSays(t *testing.T) {
 	}
 }
 
-func TestDefaultPluginsAreUpstreamsAndDenyServiceExternalIPs(t *testing.T) {
+func TestDefaultPluginsAreUpstreamsAndTwoMore(t *testing.T) {
 	t.Parallel()
 	off := options.DefaultOffAdmissionPlugins()
 	want := slices.DeleteFunc(slices.Clone(options.AllOrderedPlugins), func(name string) bool {
-		return off.Has(name) && name != "DenyServiceExternalIPs"
+		return off.Has(name) && name != "DenyServiceExternalIPs" && name != "NodeRestriction"
 	})
 	if diff := cmp.Diff(want, (&Options{}).Names()); diff != "" {
 		t.Error(diff)
