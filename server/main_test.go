@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/capabilities"
 
 	"github.com/rowlock-io/rowlock/server/servertest"
 	"github.com/rowlock-io/rowlock/storage/postgres"
@@ -26,6 +27,7 @@ var postgresServer = pgtest.Server{Prepare: func(ctx context.Context, url string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	capabilities.Setup(true, 0)
 	klog.SetLogger(logr.Discard()) // what upstream says is not a result of a test
 	dir, err := os.MkdirTemp("", "server")
 	if err == nil {

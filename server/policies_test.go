@@ -189,7 +189,7 @@ func TestPolicyParametersAreFreshAfterAPause(t *testing.T) {
 	}
 }
 
-const deployment = `
+const webDeployment = `
 metadata: {name: web}
 spec:
   selector: {matchLabels: {a: b}}
@@ -222,7 +222,7 @@ func TestMutatingPolicyHoldsForTheNextWrite(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "labelled"},
 		Spec:       admissionregistrationv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "labelled"},
 	}, metav1.CreateOptions{}))
-	made, err := client.AppsV1().Deployments("default").Create(t.Context(), parse[appsv1.Deployment](t, deployment), metav1.CreateOptions{})
+	made, err := client.AppsV1().Deployments("default").Create(t.Context(), parse[appsv1.Deployment](t, webDeployment), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

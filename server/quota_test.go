@@ -18,6 +18,8 @@ import (
 	"github.com/rowlock-io/rowlock/storage/memory"
 )
 
+func quantity(s string) resource.Quantity { return resource.MustParse(s) }
+
 // createQuota makes a quota with nothing used, which is what the controller says of a namespace without objects.
 func createQuota(t *testing.T, client kubernetes.Interface, namespace, doc string) {
 	t.Helper()

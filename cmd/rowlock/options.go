@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
-	"github.com/rowlock-io/rowlock/admission"
 	"github.com/rowlock-io/rowlock/server/controlplane"
 )
 
@@ -36,10 +35,10 @@ type options struct {
 	HistoryBytes  int64
 	DecodedBytes  int64
 	ShutdownDelay time.Duration
-	Admission     admission.Options
 	LogFormat     string
 	Verbosity     int
 
+	admit      admissionOptions
 	record     recordOptions
 	outbound   outboundOptions
 	encryption encryptionOptions
@@ -69,9 +68,9 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&o.HistoryBytes, "history-max-bytes", 1<<30, "size of the kept changes of one cluster; 0 is unbounded")
 	fs.Int64Var(&o.DecodedBytes, "decoded-object-bytes", 32<<20, "memory for decoded objects of one cluster")
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before stopping")
-	o.Admission.AddFlags(fs)
 	fs.StringVar(&o.LogFormat, "logging-format", "text", "text or json")
 	fs.IntVarP(&o.Verbosity, "v", "v", 0, "verbosity; 2 and more shows debug messages")
+	o.admit.addFlags(fs)
 	o.record.addFlags(fs)
 	o.outbound.addFlags(fs)
 	o.encryption.addFlags(fs)
@@ -103,7 +102,7 @@ func (o *options) validate() error {
 	if o.HistoryBytes < 0 || o.DecodedBytes < 0 {
 		errs = append(errs, errors.New("--history-max-bytes and --decoded-object-bytes must not be negative"))
 	}
-	errs = append(errs, o.record.validate(), o.Admission.Validate())
+	errs = append(errs, o.record.validate(), o.admit.Validate())
 	errs = append(errs, o.encryption.validate(), o.access.validate())
 	return errors.Join(errs...)
 }

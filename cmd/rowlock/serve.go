@@ -46,6 +46,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err := ensureCluster(ctx, db, defaultCluster); err != nil {
 		return err
 	}
+	o.admit.setup()
 	metrics, err := controlplane.NewMetrics(legacyregistry.Registerer())
 	if err != nil {
 		return err
@@ -102,7 +103,7 @@ func (o *options) plane(port int, replicas bool, keys *seal.Keyring, metrics *co
 		Keys: keys, ServiceRange: o.ServiceRange, NodePortRange: o.NodePortRange,
 		Advertise: o.advertise(), Port: port, Replicas: replicas,
 		EventTTL: o.EventTTL, HistoryAge: o.HistoryAge, HistoryBytes: o.HistoryBytes, RequestTimeout: o.RequestTime,
-		Admission: o.Admission, DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
+		Admission: o.admit.Options, DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
 		Outbound: o.outbound.plane(),
 	}
 }
