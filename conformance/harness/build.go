@@ -43,8 +43,24 @@ func Kubectl(t testing.TB) string {
 	return tool(t, "k8s.io/kubernetes/cmd/kubectl", "kubectl")
 }
 
+// Ginkgo returns the path of the command that runs suites in several processes.
+func Ginkgo(t testing.TB) string {
+	return tool(t, "github.com/onsi/ginkgo/v2/ginkgo", "ginkgo")
+}
+
+// Suite returns the path of Kubernetes' end-to-end tests, of the version that go.mod names. To build it takes minutes.
+func Suite(t testing.TB) string {
+	return built(t, "k8s.io/kubernetes/test/e2e", "e2e.test", "test", "-c")
+}
+
 // tool builds a main package that go.mod lists as a tool and returns the path of the binary, called name.
 func tool(t testing.TB, pkg, name string) string {
+	t.Helper()
+	return built(t, pkg, name, "build")
+}
+
+// built returns the path of the binary that the go command makes of a package with verb, unless the cache has it.
+func built(t testing.TB, pkg, name string, verb ...string) string {
 	t.Helper()
 	top := moduleDir(t)
 	version := command(t, top, "go", "list", "-f", "{{.Module.Version}}", pkg)
@@ -59,7 +75,7 @@ func tool(t testing.TB, pkg, name string) string {
 			t.Fatal(err)
 		}
 		fresh := path + ".new" // a build that is interrupted must not look like a binary
-		command(t, top, "go", "build", "-o", fresh, "-ldflags", versionFlags(version), pkg)
+		command(t, top, "go", append(verb, "-o", fresh, "-ldflags", versionFlags(version), pkg)...)
 		if err := os.Rename(fresh, path); err != nil {
 			t.Fatal(err)
 		}
@@ -70,9 +86,10 @@ func tool(t testing.TB, pkg, name string) string {
 // versionFlags are the linker flags that make a Kubernetes binary know its version, as upstream's release build does.
 func versionFlags(version string) string {
 	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
-	var flags strings.Builder
+	flags := new(strings.Builder)
+	flags.WriteString("-s -w ") // links faster, and stack traces need neither
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
-		fmt.Fprintf(&flags, "-X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s ",
+		fmt.Fprintf(flags, "-X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s ",
 			pkg, version, parts[0], parts[1])
 	}
 	return flags.String()

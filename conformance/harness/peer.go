@@ -23,6 +23,9 @@ import (
 // adminToken is the bearer token of the peer's cluster admin.
 const adminToken = "conformance-admin"
 
+// peerSigningKey is the file with the key of the peer's service-account tokens.
+const peerSigningKey = "service-accounts.key"
+
 // onEtcd starts etcd and makes servers kube-apiserver on it.
 func (c *Cluster) onEtcd(t testing.TB) {
 	t.Helper()
@@ -32,7 +35,7 @@ func (c *Cluster) onEtcd(t testing.TB) {
 	if err := os.WriteFile(tokens, []byte(adminToken+",admin,admin,system:masters\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	key := writeSigningKey(t, filepath.Join(c.Dir, "service-accounts.key"))
+	key := writeSigningKey(t, filepath.Join(c.Dir, peerSigningKey))
 	c.newServer = func(t testing.TB, flags []string) *Server {
 		port := FreePort(t)
 		certs := filepath.Join(c.Dir, fmt.Sprintf("certs-%d", port))

@@ -22,6 +22,7 @@ type Server struct {
 	Kubeconfig string // the file; its user may do anything
 	Log        string // the file with what the server printed
 
+	port    int
 	command func() *exec.Cmd
 	proc    *process
 }
@@ -33,6 +34,7 @@ func newServer(t testing.TB, port int, kubeconfig, log string, command func() *e
 		URL:        fmt.Sprintf("https://127.0.0.1:%d", port),
 		Kubeconfig: kubeconfig,
 		Log:        log,
+		port:       port,
 		command:    command,
 	}
 	t.Cleanup(func() {

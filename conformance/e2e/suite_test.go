@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
+)
+
+// suite is one run of upstream's tests on one cluster.
+type suite struct {
+	target    harness.Target
+	focus     string   // an expression for full names
+	names     []string // that have to be among the results
+	procs     int
+	scheduler bool
+	limit     time.Duration
+	out       string // directory for logs and reports that outlives the test; may be empty
+}
+
+// run starts a cluster with its controllers, runs the tests and returns how each ended.
+func (s *suite) run(t *testing.T) []result {
+	t.Helper()
+	binary, ginkgo, kubectl := harness.Suite(t), harness.Ginkgo(t), harness.Kubectl(t)
+	cluster := s.target.NewCluster(t)
+	server := cluster.StartServer(t, s.target.Minutes()...)
+	cluster.StartControllers(t, server)
+	if s.scheduler {
+		cluster.StartScheduler(t, server)
+	}
+	dir := s.out
+	if dir == "" {
+		dir = t.TempDir()
+	} else {
+		dir = filepath.Join(dir, string(s.target))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { keepLogs(t, cluster.Dir, dir) })
+	}
+	report := filepath.Join(dir, "junit_01.xml")
+	if err := os.Remove(report); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, "ginkgo.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(t.Context(), ginkgo,
+		"--nodes="+strconv.Itoa(s.procs), "--timeout="+s.limit.String(), "--no-color", "--silence-skips", "--focus="+s.focus,
+		binary, "--",
+		"--kubeconfig="+server.Kubeconfig, "--kubectl-path="+kubectl, "--provider=skeleton",
+		"--num-nodes=0", "--allowed-not-ready-nodes=-1", "--minStartupPods=-1", // there is no node to wait for
+		"--dump-logs-on-failure=false", "--disable-log-dump", "--report-dir="+dir)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(os.Environ(), "HOME="+dir, "KUBECONFIG=")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends its processes itself
+	cmd.WaitDelay = time.Minute
+	began := time.Now()
+	ended := cmd.Run() // fails when a test fails, which the report tells better
+	t.Logf("%s: %d processes took %v", s.target, s.procs, time.Since(began).Round(time.Second))
+	results, err := readReport(report)
+	if err != nil {
+		t.Fatalf("the tests gave no report: %v; %v\n%s", ended, err, lastLines(t, log.Name(), 40))
+	}
+	return complete(results, s.names)
+}
