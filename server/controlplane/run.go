@@ -40,7 +40,7 @@ func (c *ControlPlane) runAPI(ctx context.Context) error {
 	c.late.run(ctx.Done(), c.informers)
 	defer c.informers.Shutdown()
 	g.Go(func() error {
-		return ended(retention.Run(ctx, retention.Config{Store: c.cfg.Store, MaxAge: c.cfg.HistoryAge, MaxBytes: c.cfg.HistoryBytes, Log: c.cfg.Log, Metrics: c.cfg.Metrics.retention}))
+		return ended(retention.Run(ctx, retention.Config{Store: c.cfg.Store, MaxAge: c.cfg.HistoryAge, MaxBytes: c.cfg.HistoryBytes, Floor: c.backend.Cache.Forget, Log: c.cfg.Log, Metrics: c.cfg.Metrics.retention}))
 	})
 	g.Go(func() error { return ended(adapter.NewSweeper(c.backend, c.cfg.Log, c.catalogue.Codecs()...).Run(ctx)) })
 	g.Go(func() error { return c.fairness.Run(ctx) })

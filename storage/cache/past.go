@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlock-io/rowlock/storage"
@@ -17,6 +18,8 @@ const (
 
 // past keeps a few snapshots of the past for the next pages of the lists that asked for them.
 type past struct {
+	floor atomic.Uint64 // what is older is gone, wherever it may still be remembered
+
 	mu   sync.Mutex
 	kept []*kept // least recently used first
 }
@@ -35,6 +38,17 @@ type kept struct {
 	timer *time.Timer
 }
 
+// Forget makes SnapshotAt answer for what is older than the compaction floor as the store does, and every replica with it,
+// though the history in memory may reach further back. Watches that resume from memory need no more than that, and go on.
+func (c *Cache) Forget(floor storage.Revision) {
+	for {
+		known := c.past.floor.Load()
+		if uint64(floor) <= known || c.past.floor.CompareAndSwap(known, uint64(floor)) {
+			return
+		}
+	}
+}
+
 // SnapshotAt returns a resource exactly as it was at a revision, 0 meaning now: from the history in memory where that
 // reaches back far enough, else from the store. The result is kept a while, for the next pages of the same list.
 // Errors: storage.ErrCompacted, storage.ErrFuture when the cache has not reached it, and the store's.
@@ -44,6 +58,9 @@ func (c *Cache) SnapshotAt(ctx context.Context, resource string, at storage.Revi
 	}
 	if at == 0 {
 		return c.Snapshot(resource), nil
+	}
+	if floor := c.past.floor.Load(); uint64(at) < floor {
+		return Snapshot{}, fmt.Errorf("list %s at %d: %w: kept from %d", resource, at, storage.ErrCompacted, floor)
 	}
 	for {
 		// With the lock held no publish is half done, so the version and the history belong together.

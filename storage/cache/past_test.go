@@ -129,6 +129,29 @@ func TestPastOfAnotherEpoch(t *testing.T) {
 	}
 }
 
+// TestForget: what is compacted is gone from memory too, at once and for good; what is newer stays.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	s := database(t)()
+	c := start(t, cache.Config{Store: s})
+	head := fillOwn(t, s, c, 20)
+	if _, err := c.SnapshotAt(t.Context(), "pods", head-10); err != nil { // which is kept now
+		t.Fatal(err)
+	}
+	for _, floor := range []storage.Revision{head - 5, head - 15} { // it only rises
+		c.Forget(floor)
+		for at := head - 15; at <= head; at++ {
+			_, err := c.SnapshotAt(t.Context(), "pods", at)
+			if gone := errors.Is(err, storage.ErrCompacted); gone != (at < head-5) || !gone && err != nil {
+				t.Errorf("at %d, with the floor at %d: %v", at, head-5, err)
+			}
+		}
+	}
+	if snap, err := c.SnapshotAt(t.Context(), "pods", 0); err != nil || snap.Revision() != head {
+		t.Errorf("the present is %d, %v; want %d", snap.Revision(), err, head)
+	}
+}
+
 // TestSnapshotPlaces: names that sort oddly stay in their namespaces.
 func TestSnapshotPlaces(t *testing.T) {
 	t.Parallel()

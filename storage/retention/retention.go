@@ -29,6 +29,7 @@ type Config struct {
 	MaxAge   time.Duration // of a change that is kept; 0: 24 h; negative: any age
 	MaxBytes int64         // of the log; 0: any size
 	Interval time.Duration // between looks; 0: one minute, or MaxAge when that is less, but no less than a second
+	Floor    func(storage.Revision) // told how far the log is compacted, by this replica or another; may be nil
 	Log      *slog.Logger
 	Metrics  *Metrics
 }
@@ -85,6 +86,7 @@ type keeper struct {
 	maxAge   time.Duration
 	maxBytes int64
 	interval time.Duration
+	tell     func(storage.Revision)
 	log      *slog.Logger
 	metrics  *Metrics
 
@@ -95,7 +97,7 @@ type keeper struct {
 func newKeeper(cfg Config) *keeper {
 	k := &keeper{
 		store: cfg.Store, maxAge: cfg.MaxAge, maxBytes: max(cfg.MaxBytes, 0), interval: cfg.Interval,
-		log: cfg.Log, metrics: cfg.Metrics,
+		tell: cfg.Floor, log: cfg.Log, metrics: cfg.Metrics,
 	}
 	switch {
 	case k.maxAge == 0:
@@ -108,6 +110,9 @@ func newKeeper(cfg Config) *keeper {
 		if k.maxAge > 0 {
 			k.interval = max(min(k.interval, k.maxAge), time.Second)
 		}
+	}
+	if k.tell == nil {
+		k.tell = func(storage.Revision) {}
 	}
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)
@@ -127,6 +132,7 @@ func (k *keeper) look(ctx context.Context) error {
 	if k.floor, err = k.store.Floor(ctx); err != nil {
 		return fmt.Errorf("find the compaction floor: %w", err)
 	}
+	k.tell(k.floor)
 	if horizon <= k.floor {
 		return nil
 	}
@@ -135,6 +141,7 @@ func (k *keeper) look(ctx context.Context) error {
 	}
 	k.log.DebugContext(ctx, "Compacted history", "from", k.floor, "through", horizon)
 	k.floor = horizon
+	k.tell(k.floor)
 	if k.metrics != nil {
 		k.metrics.compactions.WithLabelValues("done").Inc()
 	}

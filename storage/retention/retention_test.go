@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,8 @@ type counting struct {
 	mu                       sync.Mutex
 	horizons, floors, writes int
 	fail                     error
+
+	told atomic.Uint64 // the floor
 }
 
 func (s *counting) count(n *int) error {
@@ -109,6 +112,7 @@ func run(t *testing.T, cfg Config, stores ...*counting) (stop func()) {
 	for _, s := range stores {
 		cfg := cfg
 		cfg.Store = s
+		cfg.Floor = func(at storage.Revision) { s.told.Store(uint64(at)) }
 		wg.Go(func() {
 			if err := Run(ctx, cfg); err != nil {
 				t.Errorf("Run: %v", err)
@@ -147,6 +151,9 @@ func TestAge(t *testing.T) {
 		for _, s := range stores {
 			_, _, n := s.counts()
 			writes += n
+			if told := s.told.Load(); told != uint64(old) {
+				t.Errorf("a replica was told that the floor is %d, want %d", told, old)
+			}
 		}
 		if writes < 1 || writes > len(stores) {
 			t.Errorf("%d compactions by %d replicas, want one, or one each", writes, len(stores))
