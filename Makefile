@@ -9,7 +9,7 @@ LEAN = ./storage/... ./server/seal
 
 FUZZTIME = 30s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz bench
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz e2e e2e-sample bench
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -51,6 +51,17 @@ conformance: build
 fuzz:
 	grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's|^(.*)/[^/]*:func (.*)$$|\1 \2|' | \
 	while read -r dir name; do go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; done
+
+# Upstream's end-to-end tests: all that ever passed, or a random sample of them.
+E2E = cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./e2e -count=1 -v -timeout 150m -run '^TestRun$$' -args
+E2E_SAMPLE = 30
+E2E_SEED = 0
+
+e2e: build
+	$(E2E) -passed
+
+e2e-sample: build
+	$(E2E) -sample=$(E2E_SAMPLE) -seed=$(E2E_SEED)
 
 bench:
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...

@@ -108,11 +108,3 @@ func (target Target) ShortHistory() string {
 	}
 	return "--history-retention=1s"
 }
-
-// Minutes are the flags that make a server keep history as long as kube-apiserver does, or less: minutes, not a day.
-func (target Target) Minutes() []string {
-	if target == KubeAPIServer {
-		return []string{"--etcd-compaction-interval=1m"}
-	}
-	return []string{"--history-retention=1m"}
-}
