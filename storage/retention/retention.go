@@ -26,9 +26,9 @@ const (
 // Config says what is kept. Only Store is needed.
 type Config struct {
 	Store    storage.Store
-	MaxAge   time.Duration // of a change that is kept; 0: 24 h; negative: any age
-	MaxBytes int64         // of the log; 0: any size
-	Interval time.Duration // between looks; 0: one minute, or MaxAge when that is less, but no less than a second
+	MaxAge   time.Duration          // of a change that is kept; 0: 24 h; negative: any age
+	MaxBytes int64                  // of the log; 0: any size
+	Interval time.Duration          // between looks; 0: one minute, or MaxAge when that is less, but no less than a second
 	Floor    func(storage.Revision) // told how far the log is compacted, by this replica or another; may be nil
 	Log      *slog.Logger
 	Metrics  *Metrics
