@@ -22,7 +22,7 @@ deps:
 	.ci/deps
 
 # All that CI runs.
-test: deps build lint vet race-lean unit conformance
+test: deps build lint vet race-lean unit conformance e2e-sample
 
 lint:
 	$(LINT) ./...
