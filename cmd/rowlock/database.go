@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 
@@ -41,6 +42,15 @@ func parseDatabase(text string) (database, error) {
 
 // shared tells whether other processes may serve the same database.
 func (d database) shared() bool { return d.Scheme == "postgres" }
+
+// exists fails when there is no such file: opening a SQLite database makes one.
+func (d database) exists() error {
+	if d.shared() {
+		return nil
+	}
+	_, err := os.Stat(d.Path)
+	return err
+}
 
 func (d database) open(ctx context.Context, log *slog.Logger) (storage.Database, error) {
 	if d.shared() {

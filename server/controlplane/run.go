@@ -72,6 +72,7 @@ func (c *ControlPlane) runBootstrap(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return bootstrap.Run(ctx, c.bootstrap) })
+	g.Go(func() error { c.encryptStale(ctx); return nil })
 	g.Go(func() error { return c.repairNodePorts(ctx, c.informers.Core().V1().Services().Lister()) })
 	return g.Wait()
 }

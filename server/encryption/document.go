@@ -51,6 +51,8 @@ type document struct {
 type dataKey struct {
 	Key     string    `json:"key"` // as seal.Parse reads it
 	Created time.Time `json:"created"`
+	// Retired is when another key took over; zero for the one that encrypts.
+	Retired time.Time `json:"retired,omitzero"`
 }
 
 func newDataKey(now time.Time) dataKey {

@@ -172,6 +172,9 @@ func (p *Providers) mayCover(gr schema.GroupResource) bool {
 	return p != nil && (p.cfg.Reload || p.now.Load().transformer(gr) != nil)
 }
 
+// Covers tells whether the configuration of now speaks of a resource.
+func (p *Providers) Covers(gr schema.GroupResource) bool { return p.transformer(gr) != nil }
+
 // transformer is what the configuration says of a resource; nil: nothing.
 func (p *Providers) transformer(gr schema.GroupResource) value.Transformer {
 	if p == nil {

@@ -29,6 +29,11 @@ func (k *Keys) Transformer(gr schema.GroupResource, providers *Providers) value.
 	if !secret(gr) && !providers.mayCover(gr) {
 		return nil
 	}
+	return k.always(gr, providers)
+}
+
+// always is Transformer also for what is not to be encrypted: it reads what once was, and writes it plain.
+func (k *Keys) always(gr schema.GroupResource, providers *Providers) value.Transformer {
 	t := &transformer{
 		keys: k, resource: gr, providers: providers,
 		info: &request.RequestInfo{IsResourceRequest: true, APIGroup: gr.Group, Resource: gr.Resource},

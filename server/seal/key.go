@@ -70,6 +70,15 @@ func Parse(text string) (*Keyring, error) {
 	return &ring, nil
 }
 
+// Join returns a keyring of the keys of several, in their order.
+func Join(rings ...*Keyring) *Keyring {
+	var all Keyring
+	for _, r := range rings {
+		all.keys = append(all.keys, r.keys...)
+	}
+	return &all
+}
+
 // newKey uses XChaCha20-Poly1305: its nonces are long enough to be drawn at random for as many values as a key ever
 // seals, from any number of replicas that do not know of each other.
 func newKey(raw []byte) (key, error) {

@@ -101,6 +101,9 @@ func (r *Keyring) Stale(sealed []byte) bool {
 	return !ok || id != r.keys[0].id
 }
 
+// SealedBy tells which key sealed a value; not ok when it is no sealed value.
+func SealedBy(sealed []byte) (id KeyID, ok bool) { return sealedBy(sealed) }
+
 func sealedBy(sealed []byte) (id KeyID, ok bool) {
 	if len(sealed) < headerBytes || !bytes.Equal(sealed[:len(envelope)], envelope[:]) {
 		return id, false
