@@ -35,6 +35,10 @@ type Config struct {
 	// GetAttrs gives the labels and selectable fields of a decoded object. The labels must be metadata.labels, and the
 	// fields metadata.name and metadata.namespace those of the key. Nil: each selection brings its own.
 	GetAttrs apistorage.AttrFunc
+	// Canonical turns stored JSON into the JSON that is shown, in the stored version, for resources whose schema can change
+	// after an object was written; it may return what it was given. What Default returns must be encoded as that. Nil: what
+	// is stored is what is shown.
+	Canonical func(stored []byte) ([]byte, error)
 	// Transformer encrypts what goes to the database. Nil: nothing does.
 	Transformer value.Transformer
 	Relaxed     bool          // writes may be acknowledged before they are on disk
@@ -103,8 +107,25 @@ func (c *Codec) Seal(ctx context.Context, key storage.Key, plain []byte) ([]byte
 	return data, nil
 }
 
+// asStored tells whether what is in the database is what is shown.
+func (c *Codec) asStored() bool { return c.cfg.Transformer == nil && c.cfg.Canonical == nil }
+
 // open is the way back. stale asks for the object to be written anew even when nothing in it changes.
 func (c *Codec) open(key storage.Key, data []byte) (plain []byte, stale bool, err error) {
+	if plain, stale, err = c.unseal(key, data); err != nil || c.cfg.Canonical == nil {
+		return plain, stale, err
+	}
+	shown, err := c.cfg.Canonical(plain)
+	if err != nil {
+		return nil, false, &CorruptError{Key: key, err: err}
+	}
+	if bytes.Equal(shown, plain) {
+		return plain, stale, nil
+	}
+	return shown, true, nil
+}
+
+func (c *Codec) unseal(key storage.Key, data []byte) (plain []byte, stale bool, err error) {
 	if c.cfg.Transformer == nil {
 		return data, false, nil
 	}

@@ -59,7 +59,7 @@ func (v *View) bind(e *cache.Entry) {
 		return
 	}
 	if w := v.written; w != nil {
-		if v.codec.cfg.Transformer != nil {
+		if !v.codec.asStored() {
 			v.plain = w.plain
 		}
 		v.written = nil
@@ -106,9 +106,9 @@ func (v *View) identityLocked() (storage.Key, storage.Revision) {
 	return v.written.key, v.written.rev
 }
 
-// Plain returns the stored JSON, decrypted. The bytes are shared: do not change them.
+// Plain returns the stored JSON, decrypted and as it is shown today. The bytes are shared: do not change them.
 func (v *View) Plain() ([]byte, error) {
-	if e := v.entry.Load(); e != nil && v.codec.cfg.Transformer == nil {
+	if e := v.entry.Load(); e != nil && v.codec.asStored() {
 		return e.Data, nil
 	}
 	v.mu.Lock()
@@ -117,10 +117,10 @@ func (v *View) Plain() ([]byte, error) {
 }
 
 // Stale tells that the state should be written anew even if nothing changes: it was encrypted with a key that is being
-// retired. It asks each time, since keys are retired while servers run.
+// retired, or written under another schema. It asks each time, since keys are retired while servers run.
 func (v *View) Stale() bool {
 	e := v.entry.Load()
-	if e == nil || v.codec.cfg.Transformer == nil {
+	if e == nil || v.codec.asStored() {
 		return false
 	}
 	_, stale, err := v.codec.open(e.Key, e.Data)
@@ -136,7 +136,7 @@ func (v *View) plainLocked() ([]byte, error) {
 	if e == nil {
 		return v.written.plain, nil
 	}
-	if v.codec.cfg.Transformer == nil {
+	if v.codec.asStored() {
 		return e.Data, nil
 	}
 	plain, _, err := v.codec.open(e.Key, e.Data)

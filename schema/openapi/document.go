@@ -20,6 +20,7 @@ type document struct {
 	render  func() ([]byte, error)            // the document as JSON
 	proto   func(json []byte) ([]byte, error) // JSON to protobuf
 	handler http.Handler                      // set when another server answers for the document
+	hash    string                            // known before the document is built; empty: that of its content
 	url     string                            // where the index says it is, when another server answers
 
 	mu     sync.Mutex // held while an encoding is made
@@ -54,7 +55,10 @@ func (d *document) jsonBlob(building *building) (*blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &blob{gz: gz, etag: etag(data), modified: time.Now()}
+	b := &blob{gz: gz, etag: d.hash, modified: time.Now()}
+	if b.etag == "" {
+		b.etag = etag(data)
+	}
 	d.asJSON.Store(b)
 	building.done.Add(1)
 	return b, nil

@@ -29,6 +29,8 @@ type Document struct {
 	// Build answers the document. It is called on the first request for it or for the index, and once: to change the
 	// document, set the source again.
 	Build func() (*spec3.OpenAPI, error)
+	// Hash, with Build, tells documents of one path apart without building them; empty: their content does.
+	Hash string
 	// Handler answers requests for the document in our place, and URL is the server-relative URL, with its hash, under
 	// which the index lists it.
 	Handler http.Handler
@@ -52,7 +54,7 @@ func (s *Service) SetSource(name string, src Source) error {
 	for path, d := range src.V3 {
 		switch {
 		case d.Build != nil && d.Handler == nil:
-			docs[path] = &document{render: renderV3(d.Build), proto: protoV3}
+			docs[path] = &document{render: renderV3(d.Build), proto: protoV3, hash: d.Hash}
 		case d.Handler != nil && d.Build == nil && d.URL != "":
 			docs[path] = &document{handler: d.Handler, url: d.URL}
 		default:

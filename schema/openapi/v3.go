@@ -23,7 +23,11 @@ func (s *Service) ServeV3Index(w http.ResponseWriter, r *http.Request) {
 	index := handler3.OpenAPIV3Discovery{Paths: make(map[string]handler3.OpenAPIV3DiscoveryGroupVersion, len(docs))}
 	for name, d := range docs {
 		u := d.url
-		if d.handler == nil {
+		switch {
+		case d.handler != nil:
+		case d.hash != "":
+			u = hashURL(name, d.hash)
+		default:
 			b, err := d.jsonBlob(&s.building)
 			if err != nil {
 				s.log.Error("Could not build an OpenAPI v3 document", "path", name, "error", err)
@@ -110,7 +114,7 @@ func (s *Service) v3Documents() (docs map[string]*document, release func()) {
 		for name, d := range src.v3 {
 			if docs[name] == nil {
 				docs[name] = d
-				missing = missing || (d.handler == nil && d.asJSON.Load() == nil)
+				missing = missing || (d.handler == nil && d.hash == "" && d.asJSON.Load() == nil)
 			}
 		}
 		if missing && src.keep != nil {

@@ -122,6 +122,9 @@ func (i *pieces) write(h *Handler, out *body, res *Resource, p *page) error {
 // frame is what stands in front of and behind the items.
 func (i *pieces) frame(res *Resource, p *page) (head, tail []byte, err error) {
 	listMeta := p.meta()
+	if res.Unstructured {
+		return i.sortedFrame(res, p)
+	}
 	if i.media == mediaJSON {
 		meta, err := json.Marshal(listMeta)
 		return slices.Concat(res.listHead, meta, []byte(`,"items":[`)), []byte("]}\n"), err
@@ -134,6 +137,18 @@ func (i *pieces) frame(res *Resource, p *page) (head, tail []byte, err error) {
 	}
 	head = appendTag(slices.Clone(res.protoHead), unknownRaw, size)
 	return appendField(head, listMetadata, meta), []byte(unknownTail), err
+}
+
+// sortedFrame is frame for a list that is a map.
+func (i *pieces) sortedFrame(res *Resource, p *page) (head, tail []byte, err error) {
+	listMeta := map[string]any{"resourceVersion": fmt.Sprint(uint64(p.revision)), "continue": p.cont}
+	if p.remaining != nil {
+		listMeta["remainingItemCount"] = *p.remaining
+	}
+	meta, err := json.Marshal(listMeta)
+	head = fmt.Appendf(nil, `{"apiVersion":%q,"items":[`, res.Kind.GroupVersion().String())
+	tail = fmt.Appendf(nil, `],"kind":%q,"metadata":%s}`+"\n", res.ListKind, meta)
+	return head, tail, err
 }
 
 // appendItems appends items that follow each other in a list; first says that nothing is in front of them.

@@ -18,7 +18,7 @@ func (r *Resource) appendObject(dst []byte, m media, v *object.View, rev storage
 	if err != nil {
 		return dst, err
 	}
-	if bytes.HasPrefix(data, r.jsonHead) {
+	if r.Unstructured || bytes.HasPrefix(data, r.jsonHead) {
 		return object.AppendJSON(dst, data, off, rev), nil
 	}
 	data, err = r.reencode(v, rev)
@@ -38,6 +38,9 @@ func (r *Resource) piece(m media, v *object.View, rev storage.Revision) (piece, 
 	data, off, err := v.JSON()
 	if err != nil {
 		return piece{}, err
+	}
+	if r.Unstructured {
+		return piece{data: data[1:], off: off - 1, revision: rev}, nil
 	}
 	if n := len(r.jsonHead); off > n && bytes.HasPrefix(data, r.jsonHead) {
 		return piece{data: data[n:], off: off - n, revision: rev}, nil

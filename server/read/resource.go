@@ -22,9 +22,12 @@ type ResourceConfig struct {
 	ListKind   string                  // "PodList"; Kind.Kind + "List" when empty
 	Resource   schema.GroupVersionResource
 	Namespaced bool
-	New        func() runtime.Object // an empty object, internal version, for bookmarks
-	Codec      *object.Codec
-	Cache      *cache.Cache
+	// Unstructured resources are encoded as maps: members in the order of their names, each item of a list with its kind and
+	// version. Their Codec shows them in Kind's version (object.Config.Canonical).
+	Unstructured bool
+	New          func() runtime.Object // an empty object, internal version, for bookmarks
+	Codec        *object.Codec
+	Cache        *cache.Cache
 	// GetAttrs is needed when the Codec has none: labels and selectable fields of a decoded object.
 	GetAttrs apistorage.AttrFunc
 	// FieldLabel checks and converts one term of a field selector, as the scheme's ConvertFieldLabel does for Kind.

@@ -1,0 +1,131 @@
+package custom
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/controller/openapi/builder"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/handler"
+	"k8s.io/kube-openapi/pkg/spec3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"github.com/rowlock-io/rowlock/schema/openapi"
+)
+
+// openapiRank puts custom resources behind the built-in groups and aggregated servers.
+const openapiRank = 100
+
+// published is what OpenAPI was last told.
+type published struct {
+	v2 [sha256.Size]byte
+	v3 map[schema.GroupVersion][sha256.Size]byte
+}
+
+// publishOpenAPI replaces the documents that have changed. Documents are built when somebody asks for them.
+func (h *Handler) publishOpenAPI(crds []*apiextensions.CustomResourceDefinition, states map[string]*state) {
+	members := map[schema.GroupVersion][]*state{}
+	var served []*state
+	for _, crd := range crds {
+		s := states[crd.Name]
+		any := false
+		for _, v := range crd.Spec.Versions {
+			if v.Served {
+				gv := schema.GroupVersion{Group: crd.Spec.Group, Version: v.Name}
+				members[gv] = append(members[gv], s)
+				any = true
+			}
+		}
+		if any {
+			served = append(served, s)
+		}
+	}
+	for gv, list := range members {
+		hash := hashOf(list)
+		if h.published.v3[gv] == hash {
+			continue
+		}
+		err := h.cfg.OpenAPI.SetSource(sourceOf(gv), openapi.Source{Rank: openapiRank, V3: map[string]openapi.Document{
+			"apis/" + gv.String(): {Build: func() (*spec3.OpenAPI, error) { return h.buildV3(list, gv.Version) }, Hash: fmt.Sprintf("%X", hash)},
+		}})
+		if err != nil {
+			h.cfg.Log.Error("OpenAPI of custom resources could not be set", "groupVersion", gv, "err", err)
+			continue
+		}
+		h.published.v3[gv] = hash
+	}
+	for gv := range h.published.v3 {
+		if members[gv] == nil {
+			h.cfg.OpenAPI.RemoveSource(sourceOf(gv))
+			delete(h.published.v3, gv)
+		}
+	}
+	switch hash := hashOf(served); {
+	case hash == h.published.v2:
+	case len(served) == 0:
+		h.cfg.OpenAPI.RemoveSource(source)
+		h.published.v2 = hash
+	default:
+		err := h.cfg.OpenAPI.SetSource(source, openapi.Source{Rank: openapiRank, V2: func() (*spec.Swagger, error) { return h.buildV2(served) }})
+		if err != nil {
+			h.cfg.Log.Error("OpenAPI of custom resources could not be set", "err", err)
+			return
+		}
+		h.published.v2 = hash
+	}
+}
+
+func sourceOf(gv schema.GroupVersion) string { return source + " " + gv.String() }
+
+// hashOf tells sets of definitions apart.
+func hashOf(states []*state) [sha256.Size]byte {
+	lines := make([]string, 0, len(states))
+	for _, s := range states {
+		lines = append(lines, fmt.Sprintf("%s %x %+v", s.crd.UID, s.spec, s.crd.Status.AcceptedNames))
+	}
+	slices.Sort(lines)
+	return sha256.Sum256(fmt.Append(nil, lines))
+}
+
+func (h *Handler) buildV3(states []*state, version string) (*spec3.OpenAPI, error) {
+	var parts []*spec3.OpenAPI
+	for _, s := range states {
+		crd, err := h.full(s)
+		if err != nil {
+			return nil, err
+		}
+		part, err := builder.BuildOpenAPIV3(crd, version, builder.Options{IncludeSelectableFields: true})
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	return builder.MergeSpecsV3(parts...)
+}
+
+func (h *Handler) buildV2(states []*state) (*spec.Swagger, error) {
+	all := &spec.Swagger{}
+	for _, s := range states {
+		crd, err := h.full(s)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range crd.Spec.Versions {
+			if !v.Served {
+				continue
+			}
+			part, err := builder.BuildOpenAPIV2(crd, v.Name, builder.Options{V2: true, IncludeSelectableFields: true})
+			if err != nil {
+				h.cfg.Log.Error("OpenAPI of a custom resource could not be built", "name", crd.Name, "version", v.Name, "err", err)
+				continue
+			}
+			part.Definitions = handler.PruneDefaults(part.Definitions)
+			if all, err = builder.MergeSpecs(all, part); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
+}
