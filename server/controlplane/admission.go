@@ -15,7 +15,7 @@ import (
 func (c *ControlPlane) newAdmission() (upstream.Interface, error) {
 	return admission.New(admission.Config{
 		Options: c.cfg.Admission,
-		Client:  c.clients.kube, Dynamic: c.clients.dynamic, Informers: c.informers, Mapper: mapperOf(c.catalogue),
+		Client:  c.clients.kube, Dynamic: c.clients.dynamic, Informers: c.informers, Mapper: mapperOf(c.catalogue, &c.kinds),
 		Authorizer: c.access.authorizer, Done: c.stopped,
 		Count: func(resource string) int { return c.backend.Cache.Snapshot(resource).Len() },
 		Start: c.late.start, Webhooks: c.backends.webhooks, Services: c.backends.services,

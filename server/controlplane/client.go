@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -19,6 +20,7 @@ type clients struct {
 	kube       kubernetes.Interface
 	dynamic    dynamic.Interface
 	aggregator aggregator.Interface
+	extensions apiextensions.Interface
 	late       *lateHandler
 }
 
@@ -48,6 +50,9 @@ func newClients() (*clients, error) {
 		return nil, err
 	}
 	if c.aggregator, err = aggregator.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	if c.extensions, err = apiextensions.NewForConfig(config); err != nil {
 		return nil, err
 	}
 	config = rest.CopyConfig(config)

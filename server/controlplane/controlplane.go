@@ -39,6 +39,7 @@ type ControlPlane struct {
 	serviceIP net.IP
 	backend   adapter.Backend
 	catalogue *catalogue.Catalogue
+	customs
 	clients   *clients
 	informers informers.SharedInformerFactory
 	backends  *backends
@@ -98,6 +99,7 @@ func (c *ControlPlane) build() error {
 	if c.access, err = newAccess(c); err != nil {
 		return err
 	}
+	c.hot = object.NewHot(c.cfg.DecodedBytes)
 	if c.catalogue, err = c.newCatalogue(); err != nil {
 		return err
 	}
@@ -109,9 +111,10 @@ func (c *ControlPlane) build() error {
 	if err != nil {
 		return err
 	}
+	reader := read.New(read.Config{Serializer: legacyscheme.Codecs, Serving: c.serving, Observe: watchSizes, Log: c.cfg.Log})
 	handler := resources.New(resources.Config{
 		Catalogue: c.catalogue, Admission: chain, Authorizer: c.access.authorizer, FieldManagers: owners,
-		Reader:              read.New(read.Config{Serializer: legacyscheme.Codecs, Serving: c.serving, Observe: watchSizes, Log: c.cfg.Log}),
+		Reader:              reader,
 		Cache:               c.backend.Cache,
 		Serializer:          legacyscheme.Codecs,
 		MaxRequestBodyBytes: maxBodyBytes,
@@ -125,6 +128,7 @@ func (c *ControlPlane) build() error {
 	if err != nil {
 		return err
 	}
+	c.custom = c.newCustom(chain, reader, documents, described)
 	c.remotes = newAggregator(c, documents, described)
 	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load, Plugins: c.cfg.Encryption.Checks()}
 	c.newFairness()
@@ -143,7 +147,7 @@ func (c *ControlPlane) build() error {
 
 func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 	return catalogue.New(catalogue.Config{
-		Backend: c.backend, Transform: c.transformer, Hot: object.NewHot(c.cfg.DecodedBytes), Client: c.clients.kube, Informers: c.informers,
+		Backend: c.backend, Transform: c.transformer, Hot: c.hot, Client: c.clients.kube, Informers: c.informers,
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.authorizer, Audiences: c.access.APIAudiences,
 		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: !c.cfg.Access.ShortTokens,
 		EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,

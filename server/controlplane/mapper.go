@@ -7,7 +7,7 @@ import (
 )
 
 // mapperOf maps kinds to resources and back by what is served, without asking discovery.
-func mapperOf(c *catalogue.Catalogue) meta.RESTMapper {
+func mapperOf(c *catalogue.Catalogue, custom meta.RESTMapper) meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	for _, r := range c.Resources() {
 		scope := meta.RESTScopeRoot
@@ -17,5 +17,5 @@ func mapperOf(c *catalogue.Catalogue) meta.RESTMapper {
 		singular := r.GroupVersionResource.GroupVersion().WithResource(r.Discovery.SingularName)
 		m.AddSpecific(r.Kind, r.GroupVersionResource, singular, scope)
 	}
-	return m
+	return meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{m, custom}}
 }

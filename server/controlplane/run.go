@@ -45,6 +45,7 @@ func (c *ControlPlane) runAPI(ctx context.Context) error {
 	g.Go(func() error { return ended(adapter.NewSweeper(c.backend, c.cfg.Log, c.catalogue.Codecs()...).Run(ctx)) })
 	g.Go(func() error { return c.fairness.Run(ctx) })
 	g.Go(func() error { return ended(c.access.run(ctx)) })
+	g.Go(func() error { return c.custom.Run(ctx) })
 	g.Go(func() error { return c.runBootstrap(ctx) })
 	g.Go(func() error { return c.runAggregation(ctx) })
 	return g.Wait()

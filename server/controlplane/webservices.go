@@ -21,8 +21,10 @@ import (
 // served every answer is in Kubernetes' own form, also that there is nothing; outside it is plain text.
 type webServices struct {
 	documents *discovery.Documents
-	resources http.Handler
-	media     []string // of documents
+	resources http.Handler // of built-in groups
+	builtin   func(schema.GroupVersion) bool
+	custom    http.Handler // of all others
+	media     []string     // of documents
 
 	aggregator *aggregation.Aggregator
 	serving    context.Context
@@ -30,7 +32,10 @@ type webServices struct {
 
 func newWebServices(c *ControlPlane, api *resources.Handler, documents *discovery.Documents) (legacy, named http.Handler) {
 	media, _ := negotiation.MediaTypesForSerializer(legacyscheme.Codecs)
-	s := &webServices{documents: documents, resources: c.untilEnd(c.afterLoad(api)), media: media, aggregator: c.remotes, serving: c.serving}
+	s := &webServices{
+		documents: documents, resources: c.untilEnd(c.afterLoad(api)), builtin: c.catalogue.Serves,
+		custom: c.untilEnd(c.afterLoad(c.custom)), media: media, aggregator: c.remotes, serving: c.serving,
+	}
 	return http.HandlerFunc(s.serveLegacy), http.HandlerFunc(s.serveNamed)
 }
 
@@ -55,7 +60,7 @@ func (s *webServices) serveNamed(w http.ResponseWriter, req *http.Request) {
 	}
 	described := s.documents.Group(group)
 	switch {
-	case described == nil:
+	case group == "" || described == nil && strings.Trim(rest, "/") == "":
 		s.unserved(w, req)
 	case strings.Trim(rest, "/") == "":
 		if group == apiregistration.GroupName { // the one group that kube-apiserver does not describe by its APIServices
@@ -76,8 +81,13 @@ func groupOf(path string) (group, rest string) {
 // serveVersion answers /<version> and below.
 func (s *webServices) serveVersion(w http.ResponseWriter, req *http.Request, group, path string) {
 	version, below, _ := strings.Cut(path, "/")
-	described := s.documents.Version(schema.GroupVersion{Group: group, Version: version})
+	gv := schema.GroupVersion{Group: group, Version: version}
+	described := s.documents.Version(gv)
 	switch {
+	case group != "" && strings.Trim(below, "/") != "" && !s.builtin(gv):
+		s.custom.ServeHTTP(w, req)
+	case described == nil && group != "" && s.documents.Group(group) == nil:
+		s.unserved(w, req)
 	case described == nil:
 		refuse(w, req, restful.Error(http.StatusNotFound, ""))
 	case strings.Trim(below, "/") == "":

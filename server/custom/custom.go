@@ -44,6 +44,7 @@ type Config struct {
 
 	Documents *discovery.Documents
 	OpenAPI   *openapi.Service
+	Mapper    *Mapper
 
 	RequestTimeout      time.Duration
 	MinRequestTimeout   time.Duration
@@ -56,7 +57,6 @@ type Config struct {
 // it up to date.
 type Handler struct {
 	cfg    Config
-	mapper mapper
 	static staticModels
 
 	published published // of Run

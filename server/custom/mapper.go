@@ -8,17 +8,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// mapper maps the kinds and resources of the definitions that there are at the moment.
-type mapper struct {
+// Mapper maps the kinds of custom resources to resources and back, as far as they are served at the moment. The zero value
+// knows none; a Handler tells it.
+type Mapper struct {
 	now atomic.Pointer[meta.DefaultRESTMapper]
 }
 
-var _ meta.RESTMapper = &mapper{}
+var _ meta.RESTMapper = &Mapper{}
 
-// Mapper maps kinds of custom resources to resources and back.
-func (h *Handler) Mapper() meta.RESTMapper { return &h.mapper }
-
-func (m *mapper) set(crds []*apiextensions.CustomResourceDefinition) {
+func (m *Mapper) set(crds []*apiextensions.CustomResourceDefinition) {
 	next := meta.NewDefaultRESTMapper(nil)
 	for _, crd := range crds {
 		names, scope := crd.Status.AcceptedNames, meta.RESTScopeRoot
@@ -35,7 +33,7 @@ func (m *mapper) set(crds []*apiextensions.CustomResourceDefinition) {
 	m.now.Store(next)
 }
 
-func (m *mapper) get() *meta.DefaultRESTMapper {
+func (m *Mapper) get() *meta.DefaultRESTMapper {
 	if now := m.now.Load(); now != nil {
 		return now
 	}
@@ -43,36 +41,36 @@ func (m *mapper) get() *meta.DefaultRESTMapper {
 }
 
 // KindFor implements meta.RESTMapper.
-func (m *mapper) KindFor(resource schema.GroupVersionResource) (schema.GroupVersionKind, error) {
+func (m *Mapper) KindFor(resource schema.GroupVersionResource) (schema.GroupVersionKind, error) {
 	return m.get().KindFor(resource)
 }
 
 // KindsFor implements meta.RESTMapper.
-func (m *mapper) KindsFor(resource schema.GroupVersionResource) ([]schema.GroupVersionKind, error) {
+func (m *Mapper) KindsFor(resource schema.GroupVersionResource) ([]schema.GroupVersionKind, error) {
 	return m.get().KindsFor(resource)
 }
 
 // ResourceFor implements meta.RESTMapper.
-func (m *mapper) ResourceFor(input schema.GroupVersionResource) (schema.GroupVersionResource, error) {
+func (m *Mapper) ResourceFor(input schema.GroupVersionResource) (schema.GroupVersionResource, error) {
 	return m.get().ResourceFor(input)
 }
 
 // ResourcesFor implements meta.RESTMapper.
-func (m *mapper) ResourcesFor(input schema.GroupVersionResource) ([]schema.GroupVersionResource, error) {
+func (m *Mapper) ResourcesFor(input schema.GroupVersionResource) ([]schema.GroupVersionResource, error) {
 	return m.get().ResourcesFor(input)
 }
 
 // RESTMapping implements meta.RESTMapper.
-func (m *mapper) RESTMapping(gk schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
+func (m *Mapper) RESTMapping(gk schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
 	return m.get().RESTMapping(gk, versions...)
 }
 
 // RESTMappings implements meta.RESTMapper.
-func (m *mapper) RESTMappings(gk schema.GroupKind, versions ...string) ([]*meta.RESTMapping, error) {
+func (m *Mapper) RESTMappings(gk schema.GroupKind, versions ...string) ([]*meta.RESTMapping, error) {
 	return m.get().RESTMappings(gk, versions...)
 }
 
 // ResourceSingularizer implements meta.RESTMapper.
-func (m *mapper) ResourceSingularizer(resource string) (string, error) {
+func (m *Mapper) ResourceSingularizer(resource string) (string, error) {
 	return m.get().ResourceSingularizer(resource)
 }

@@ -25,21 +25,21 @@ type published struct {
 }
 
 // publishOpenAPI replaces the documents that have changed. Documents are built when somebody asks for them.
-func (h *Handler) publishOpenAPI(crds []*apiextensions.CustomResourceDefinition, states map[string]*state) {
-	members := map[schema.GroupVersion][]*state{}
-	var served []*state
+func (h *Handler) publishOpenAPI(crds []*apiextensions.CustomResourceDefinition, established map[string]*definition) {
+	members := map[schema.GroupVersion][]*definition{}
+	var served []*definition
 	for _, crd := range crds {
-		s := states[crd.Name]
+		d := established[crd.Name]
 		any := false
 		for _, v := range crd.Spec.Versions {
 			if v.Served {
 				gv := schema.GroupVersion{Group: crd.Spec.Group, Version: v.Name}
-				members[gv] = append(members[gv], s)
+				members[gv] = append(members[gv], d)
 				any = true
 			}
 		}
 		if any {
-			served = append(served, s)
+			served = append(served, d)
 		}
 	}
 	for gv, list := range members {
@@ -80,19 +80,20 @@ func (h *Handler) publishOpenAPI(crds []*apiextensions.CustomResourceDefinition,
 func sourceOf(gv schema.GroupVersion) string { return source + " " + gv.String() }
 
 // hashOf tells sets of definitions apart.
-func hashOf(states []*state) [sha256.Size]byte {
-	lines := make([]string, 0, len(states))
-	for _, s := range states {
+func hashOf(definitions []*definition) [sha256.Size]byte {
+	lines := make([]string, 0, len(definitions))
+	for _, d := range definitions {
+		s := d.state.Load()
 		lines = append(lines, fmt.Sprintf("%s %x %+v", s.crd.UID, s.spec, s.crd.Status.AcceptedNames))
 	}
 	slices.Sort(lines)
 	return sha256.Sum256(fmt.Append(nil, lines))
 }
 
-func (h *Handler) buildV3(states []*state, version string) (*spec3.OpenAPI, error) {
+func (h *Handler) buildV3(definitions []*definition, version string) (*spec3.OpenAPI, error) {
 	var parts []*spec3.OpenAPI
-	for _, s := range states {
-		crd, err := h.full(s)
+	for _, d := range definitions {
+		crd, err := h.full(d.state.Load())
 		if err != nil {
 			return nil, err
 		}
@@ -105,10 +106,10 @@ func (h *Handler) buildV3(states []*state, version string) (*spec3.OpenAPI, erro
 	return builder.MergeSpecsV3(parts...)
 }
 
-func (h *Handler) buildV2(states []*state) (*spec.Swagger, error) {
+func (h *Handler) buildV2(definitions []*definition) (*spec.Swagger, error) {
 	all := &spec.Swagger{}
-	for _, s := range states {
-		crd, err := h.full(s)
+	for _, d := range definitions {
+		crd, err := h.full(d.state.Load())
 		if err != nil {
 			return nil, err
 		}

@@ -30,12 +30,12 @@ const (
 // publish tells discovery, OpenAPI and the mapper of what there is.
 func (h *Handler) publish() {
 	var crds []*apiextensions.CustomResourceDefinition
-	states := map[string]*state{}
+	established := map[string]*definition{}
 	for _, d := range h.all() {
-		s := d.state.Load()
-		if apihelpers.IsCRDConditionTrue(s.crd, apiextensions.Established) {
-			crds = append(crds, s.crd)
-			states[s.crd.Name] = s
+		crd := d.state.Load().crd
+		if apihelpers.IsCRDConditionTrue(crd, apiextensions.Established) {
+			crds = append(crds, crd)
+			established[crd.Name] = d
 		}
 	}
 	slices.SortFunc(crds, func(a, b *apiextensions.CustomResourceDefinition) int { return cmp.Compare(a.Name, b.Name) })
@@ -53,8 +53,8 @@ func (h *Handler) publish() {
 	if err := h.cfg.Documents.Set(source, discovery.RankCustom, all); err != nil {
 		h.cfg.Log.Error("Custom resources could not be described", "err", err)
 	}
-	h.mapper.set(crds)
-	h.publishOpenAPI(crds, states)
+	h.cfg.Mapper.set(crds)
+	h.publishOpenAPI(crds, established)
 }
 
 var (
