@@ -21,6 +21,8 @@ type customs struct {
 	custom *custom.Handler
 	kinds  custom.Mapper // that custom knows
 	hot    *object.Hot   // decoded objects of all resources
+
+	unserved http.HandlerFunc // answers in groups that nobody serves
 }
 
 // newCustom makes the handler of custom resources.
@@ -40,7 +42,8 @@ func (c *ControlPlane) newCustom(chain admission.Interface, reader *read.Handler
 }
 
 // notDefined answers for resources that are neither built in nor defined: in Kubernetes' own form within built-in groups,
-// as plain text elsewhere.
+// elsewhere as
+// where nothing is served.
 func (c *ControlPlane) notDefined() http.Handler {
 	builtin := map[string]bool{}
 	for _, info := range c.catalogue.Groups() {
@@ -51,6 +54,6 @@ func (c *ControlPlane) notDefined() http.Handler {
 			refuse(w, req, restful.Error(http.StatusNotFound, ""))
 			return
 		}
-		notFound(w, req)
+		c.unserved(w, req)
 	})
 }

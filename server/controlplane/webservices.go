@@ -36,6 +36,7 @@ func newWebServices(c *ControlPlane, api *resources.Handler, documents *discover
 		documents: documents, resources: c.untilEnd(c.afterLoad(api)), builtin: c.catalogue.Serves,
 		custom: c.untilEnd(c.afterLoad(c.custom)), media: media, aggregator: c.remotes, serving: c.serving,
 	}
+	c.unserved = s.unserved
 	return http.HandlerFunc(s.serveLegacy), http.HandlerFunc(s.serveNamed)
 }
 
