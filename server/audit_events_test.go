@@ -33,14 +33,14 @@ type auditStep struct {
 }
 
 const (
-	acceptTable  = ";as=Table;v=v1;g=meta.k8s.io"
-	acceptPart   = ";as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
-	mergePatch   = "application/merge-patch+json"
-	applyPatch   = "application/apply-patch+yaml"
-	plainJSON    = "application/json"
-	podOfAudit   = `{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}`
-	deployment   = `{"metadata":{"name":"d"},"spec":{"replicas":1,"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`
-	scaleOfAudit = `{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"d"},"spec":{"replicas":2}}`
+	acceptTable       = ";as=Table;v=v1;g=meta.k8s.io"
+	acceptPart        = ";as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+	mergePatch        = "application/merge-patch+json"
+	applyPatch        = "application/apply-patch+yaml"
+	plainJSON         = "application/json"
+	podOfAudit        = `{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}`
+	auditedDeployment = `{"metadata":{"name":"d"},"spec":{"replicas":1,"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`
+	scaleOfAudit      = `{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"d"},"spec":{"replicas":2}}`
 )
 
 // auditSteps come in order: each builds on what the ones before have made.
@@ -83,7 +83,7 @@ var auditSteps = []auditStep{
 	{"POST", "/api/v1/NS/pods/p/eviction", plainJSON, `{"kind":"Eviction","apiVersion":"policy/v1","metadata":{"name":"p"}}`, "", true, true},
 	{"GET", "/api/v1/NS/pods/p/log", "", "", "", false, true},
 	{"POST", "/api/v1/NS/serviceaccounts/default/token", plainJSON, `{"spec":{"expirationSeconds":3600}}`, "", true, true},
-	{"POST", "/apis/apps/v1/NS/deployments", plainJSON, deployment, "", true, true},
+	{"POST", "/apis/apps/v1/NS/deployments", plainJSON, auditedDeployment, "", true, true},
 	{"GET", "/apis/apps/v1/NS/deployments/d/scale", "", "", "", false, true},
 	{"PUT", "/apis/apps/v1/NS/deployments/d/scale", plainJSON, scaleOfAudit, "", true, true},
 	{"PATCH", "/apis/apps/v1/NS/deployments/d/scale", mergePatch, `{"spec":{"replicas":3}}`, "", true, true},
