@@ -19,6 +19,8 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if err != nil {
 		return err
 	}
+	ctx, end := s.span(ctx, "Create", k)
+	defer end()
 	if rv, err := versioner.ObjectResourceVersion(obj); err == nil && rv != 0 {
 		return apistorage.ErrResourceVersionSetOnCreate
 	}

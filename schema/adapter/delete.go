@@ -22,6 +22,8 @@ func (s *Store) Delete(
 	if err != nil {
 		return err
 	}
+	ctx, end := s.span(ctx, "Delete", k)
+	defer end()
 	if _, err := conversion.EnforcePtr(out); err != nil {
 		return fmt.Errorf("unable to convert output object to pointer: %w", err)
 	}

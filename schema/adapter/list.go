@@ -24,6 +24,8 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
+	ctx, end := s.span(ctx, "List", storage.Key{Resource: s.codec.Resource(), Namespace: sc.namespace})
+	defer end()
 	items, err := itemsOf(listObj)
 	if err != nil {
 		return err

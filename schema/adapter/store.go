@@ -23,6 +23,7 @@ type Backend struct {
 	Store     storage.Store
 	Cache     *cache.Cache
 	Committer *commit.Committer // its Applied is Cache.Apply
+	Traced    bool              // some requests have spans
 }
 
 // Store is one resource's storage.Interface. It is safe for concurrent use.

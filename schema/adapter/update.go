@@ -22,6 +22,8 @@ func (s *Store) GuaranteedUpdate(
 	if err != nil {
 		return err
 	}
+	ctx, end := s.span(ctx, "GuaranteedUpdate", k)
+	defer end()
 	if _, err := conversion.EnforcePtr(out); err != nil {
 		return fmt.Errorf("unable to convert output object to pointer: %w", err)
 	}

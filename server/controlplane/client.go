@@ -42,9 +42,10 @@ func (l *lateHandler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	(*h).ServeHTTP(w, req)
 }
 
-func newClients() (*clients, error) {
+func newClients(record Record) (*clients, error) {
 	c := &clients{late: &lateHandler{}}
 	config := &rest.Config{Host: "http://apiserver", Transport: loopback.Transport{Handler: c.late}, QPS: -1, UserAgent: userAgent}
+	record.client(config)
 	var err error
 	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/pki"
 	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/server/resources"
+	"github.com/rowlock-io/rowlock/server/tracing"
 	"github.com/rowlock-io/rowlock/storage/cache"
 	"github.com/rowlock-io/rowlock/storage/commit"
 )
@@ -84,14 +85,14 @@ func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
 
 func (c *ControlPlane) openStorage() {
 	m := c.cfg.Metrics
-	ca := cache.New(cache.Config{Store: c.cfg.Store, Log: c.cfg.Log, Metrics: m.cache})
-	committer := commit.New(c.cfg.Store, commit.Config{Applied: ca.Apply, Log: c.cfg.Log, Metrics: m.commit})
-	c.backend = adapter.Backend{Store: c.cfg.Store, Cache: ca, Committer: committer}
+	ca := cache.New(cache.Config{Store: c.cfg.Store, Trace: tracing.Question(c.cfg.Record.Tracer, "Ask the database for the present"), Log: c.cfg.Log, Metrics: m.cache})
+	committer := commit.New(c.cfg.Store, commit.Config{Applied: ca.Apply, Trace: tracing.Transaction(c.cfg.Record.Tracer, "Commit to the database"), Log: c.cfg.Log, Metrics: m.commit})
+	c.backend = adapter.Backend{Store: c.cfg.Store, Cache: ca, Committer: committer, Traced: c.cfg.Record.Tracer != nil}
 }
 
 func (c *ControlPlane) build() error {
 	var err error
-	if c.clients, err = newClients(); err != nil {
+	if c.clients, err = newClients(c.cfg.Record); err != nil {
 		return fmt.Errorf("clients: %w", err)
 	}
 	c.informers = informers.NewSharedInformerFactory(c.clients.kube, 0)
@@ -116,6 +117,7 @@ func (c *ControlPlane) build() error {
 		Catalogue: c.catalogue, Admission: chain, Authorizer: c.access.authorizer, FieldManagers: owners,
 		Reader:              reader,
 		Cache:               c.backend.Cache,
+		Traced:              c.cfg.Record.Tracer != nil,
 		Serializer:          legacyscheme.Codecs,
 		MaxRequestBodyBytes: maxBodyBytes,
 		MinRequestTimeout:   minRequestTimeout,

@@ -22,6 +22,7 @@ import (
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 
 	"github.com/rowlock-io/rowlock/server/internal/stack"
+	"github.com/rowlock-io/rowlock/server/tracing"
 )
 
 // Config is what the filters of one cluster need.
@@ -38,6 +39,9 @@ type Config struct {
 
 	AuditSink   audit.Sink // nil: requests are not recorded
 	AuditPolicy audit.PolicyRuleEvaluator
+
+	Tracer  tracing.Provider // nil: requests are not traced
+	Cluster string           // in spans
 }
 
 // LongRunning tells which requests last as long as their client wants.
@@ -57,6 +61,7 @@ func New(handler http.Handler, cfg Config) http.Handler {
 	}
 	handler = impersonation.WithConstrainedImpersonation(handler, cfg.Authorizer, cfg.Serializer)
 	handler = withAudit(handler, cfg)
+	handler = withTracing(handler, cfg)
 	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, cfg.FrontProxy)
 	handler = upstream.WithWarningRecorder(handler)
 	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, LongRunning, cfg.Serializer, cfg.Timeout)
@@ -73,6 +78,7 @@ func New(handler http.Handler, cfg Config) http.Handler {
 // Loopback wraps a handler for requests from within the process: nobody is asked who they are or whether they may.
 func Loopback(handler http.Handler, cfg Config) http.Handler {
 	handler = withAuditOfServer(handler, cfg)
+	handler = withTracing(handler, cfg)
 	handler = upstream.WithWarningRecorder(handler)
 	handler = asServer(handler)
 	handler = inner(handler)

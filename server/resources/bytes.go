@@ -13,11 +13,12 @@ import (
 
 // bytesFirst answers from kept bytes what can be answered from them, and the rest by decoding: the reader says no, with
 // nothing written, to a request that needs more than bytes.
-func (ep *endpoint) bytesFirst(try func(*read.Handler, http.ResponseWriter, *http.Request, *request.RequestInfo, *read.Resource) bool, decode http.HandlerFunc) http.HandlerFunc {
+func (ep *endpoint) bytesFirst(try attempt, decode http.HandlerFunc) http.HandlerFunc {
 	reader := ep.h.cfg.Reader
 	if reader == nil || !ep.res.StoredVersion || ep.src.Subresource != "" {
 		return decode
 	}
+	try = ep.h.traced(try)
 	resource := sync.OnceValue(func() *read.Resource { return reader.NewResource(ep.readConfig()) })
 	return func(w http.ResponseWriter, req *http.Request) {
 		info, ok := request.RequestInfoFrom(req.Context())

@@ -32,6 +32,8 @@ type Config struct {
 	Cache         *cache.Cache
 	Serializer    runtime.NegotiatedSerializer // of errors
 
+	Traced bool // some requests have spans
+
 	MinRequestTimeout   time.Duration // a watch without a timeout lasts one to two times this
 	MaxRequestBodyBytes int64
 }

@@ -22,8 +22,11 @@ type Config struct {
 	// Bytes count the states that only the history still holds, and what a change itself takes.
 	RingBytes   int64
 	RingEntries int
-	Log         *slog.Logger
-	Metrics     *Metrics
+	// Trace, when not nil, is told of each wait for the present with the caller's context. What it returns, when not nil, is
+	// told of the end.
+	Trace   func(context.Context) (end func(error))
+	Log     *slog.Logger
+	Metrics *Metrics
 }
 
 // Cache is one cluster's present and recent past in memory. It is safe for concurrent use.

@@ -50,6 +50,18 @@ func (c *Cache) wait(ctx context.Context, reached func(storage.Position) bool, r
 // reached it: reads that follow are linearizable. Concurrent callers share one question to the database, but never one
 // that was under way when they came.
 func (c *Cache) Current(ctx context.Context) (storage.Revision, error) {
+	if c.cfg.Trace == nil {
+		return c.current(ctx)
+	}
+	end := c.cfg.Trace(ctx)
+	rev, err := c.current(ctx)
+	if end != nil {
+		end(err)
+	}
+	return rev, err
+}
+
+func (c *Cache) current(ctx context.Context) (storage.Revision, error) {
 	if _, err := c.loaded(ctx); err != nil {
 		return 0, fmt.Errorf("ask for the head: %w", err)
 	}

@@ -30,6 +30,10 @@ type Config struct {
 	// aux are what the callers gave. It must not keep the outer slices.
 	Applied func(ops []storage.Op, aux []any, done storage.Committed)
 
+	// Trace, when not nil, is told of each transaction once for every write in it that somebody still waits for, with that
+	// caller's context and the number of writes. What it returns, when not nil, is told of the end.
+	Trace func(ctx context.Context, ops int) (end func(error))
+
 	Log     *slog.Logger // nil: silent
 	Metrics *Metrics     // nil: none
 }

@@ -93,12 +93,16 @@ func (c *Committer) next(ctx context.Context, b *batch) (int, error) {
 	// outcome unknown.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
 	defer cancel()
+	traced := c.trace(b)
 	start := time.Now()
 	done, err := c.store.Commit(ctx, b.ops)
 	if err == nil && len(done.Results) != len(b.ops) {
 		err = fmt.Errorf("%w: the store answered %d of %d ops", storage.ErrUnknown, len(done.Results), len(b.ops))
 	}
 	c.cfg.Metrics.committed(len(b.ops), time.Since(start), err)
+	for _, end := range traced {
+		end(err)
+	}
 	if err != nil {
 		c.cfg.Log.Warn("Commit failed", "ops", len(b.ops), "err", err)
 		b.fail(err)
@@ -110,6 +114,19 @@ func (c *Committer) next(ctx context.Context, b *batch) (int, error) {
 		w.answer(done.Results[i])
 	}
 	return c.lastBatch, nil
+}
+
+// trace tells of a transaction that begins, and returns who wants to know of its end.
+func (c *Committer) trace(b *batch) (ends []func(error)) {
+	if c.cfg.Trace == nil {
+		return nil
+	}
+	for _, w := range b.writes {
+		if end := c.cfg.Trace(w.ctx, len(b.ops)); end != nil {
+			ends = append(ends, end)
+		}
+	}
+	return ends
 }
 
 func (b *batch) fail(err error) {
