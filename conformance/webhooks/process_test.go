@@ -1,0 +1,186 @@
+package webhooks
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/ptr"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
+)
+
+// The test's binary is the webhook's too, when it is started with this in its environment.
+const asServer = "ROWLOCK_TEST_WEBHOOK"
+
+func TestMain(m *testing.M) {
+	if address := os.Getenv(asServer); address != "" {
+		fmt.Fprintln(os.Stderr, serve(address))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// serve is the webhook's process: it reads its key pair from stdin, listens and prints its port.
+func serve(address string) error {
+	var pair [2][]byte
+	if err := json.NewDecoder(os.Stdin).Decode(&pair); err != nil {
+		return err
+	}
+	cert, err := tls.X509KeyPair(pair[0], pair[1])
+	if err != nil {
+		return err
+	}
+	listener, err := tls.Listen("tcp", net.JoinHostPort(address, "0"), &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		return err
+	}
+	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	return http.Serve(listener, newMux())
+}
+
+// newMux answers reviews by path; see rules.
+func newMux() http.Handler {
+	mux := http.NewServeMux()
+	for path, rule := range rules {
+		mux.HandleFunc("POST /"+path, func(w http.ResponseWriter, req *http.Request) {
+			var review admissionv1.AdmissionReview
+			if err := json.NewDecoder(req.Body).Decode(&review); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			review.Response = rule(review.Request)
+			review.Response.UID, review.Request = review.Request.UID, nil
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(review)
+		})
+	}
+	mux.HandleFunc("POST /convert", convert)
+	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {})
+	return mux
+}
+
+// The Service of the webhook.
+const (
+	hooksNamespace = "hooks"
+	hooksService   = "webhook"
+	hooksPort      = 8443
+)
+
+// startHooks starts the webhook's process and makes the Service for it. It returns the CA of its certificate.
+func startHooks(t *testing.T, client kubernetes.Interface) []byte {
+	t.Helper()
+	address := machineAddress(t)
+	certPEM, keyPEM := newCertificate(t, hooksService+"."+hooksNamespace+".svc")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := json.Marshal([2][]byte{certPEM, keyPEM})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), asServer+"="+address)
+	cmd.Stdin = strings.NewReader(string(pair))
+	cmd.Stderr = t.Output()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the webhook says nothing: %v", err)
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	harness.NewNamespace(t, client, hooksNamespace)
+	create(t, client.CoreV1().Services(hooksNamespace).Create, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: hooksService},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "https", Port: hooksPort}}},
+	})
+	create(t, client.DiscoveryV1().EndpointSlices(hooksNamespace).Create, &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: hooksService, Labels: map[string]string{discoveryv1.LabelServiceName: hooksService}},
+		AddressType: addressType(address),
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)}}},
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("https"), Port: ptr.To(int32(port))}},
+	})
+	return certPEM
+}
+
+// machineAddress is one of this machine's that is neither loopback nor link-local.
+func machineAddress(t *testing.T) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
+			return ip.IP.String()
+		}
+	}
+	harness.Missing(t, "this machine has no address beside loopback, and webhooks may not be there")
+	return ""
+}
+
+func addressType(address string) discoveryv1.AddressType {
+	if net.ParseIP(address).To4() == nil {
+		return discoveryv1.AddressTypeIPv6
+	}
+	return discoveryv1.AddressTypeIPv4
+}
+
+// newCertificate makes a serving certificate that is its own authority.
+func newCertificate(t *testing.T, host string) (certPEM, keyPEM []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+}
