@@ -69,7 +69,7 @@ func newDNS(t *testing.T, next func() [4]byte) *net.Resolver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	go func() {
 		buf := make([]byte, 1500)
 		for {
@@ -206,7 +206,7 @@ func TestWebhooksAreNotOnLoopback(t *testing.T) {
 
 func TestBounded(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "0123456789") }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "0123456789") }))
 	defer server.Close()
 	for bound, want := range map[int64]error{9: ErrTooLarge, 10: nil, 11: nil} {
 		client := &http.Client{Transport: Bounded(http.DefaultTransport, bound)}
