@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
@@ -44,8 +45,38 @@ func adapt(kind string, objects map[string]map[string]any) {
 		set("kubernetes", []any{"10.96.0.0/12"}, "spec", "cidrs")
 	case "endpointslices":
 		delete(objects, "default/kubernetes") // a server on loopback has no endpoint
+	case "clusterroles": // the recorded server had no controller manager, which fills roles there
+		for _, o := range objects {
+			aggregate(o, objects)
+		}
 	case "configmaps": // what aggregated servers trust: the recorded server had no client authority
 		objects["kube-system/extension-apiserver-authentication"] = nil
+	}
+}
+
+// aggregate fills a ClusterRole, and first those it gets rules from, as its aggregationRule says.
+func aggregate(role map[string]any, all map[string]map[string]any) {
+	selectors, _, _ := unstructured.NestedSlice(role, "aggregationRule", "clusterRoleSelectors")
+	var rules []any
+	for _, selector := range selectors {
+		want := labels.SelectorFromSet((&unstructured.Unstructured{Object: map[string]any{
+			"metadata": map[string]any{"labels": selector.(map[string]any)["matchLabels"]},
+		}}).GetLabels())
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			if !want.Matches(labels.Set((&unstructured.Unstructured{Object: all[name]}).GetLabels())) {
+				continue
+			}
+			aggregate(all[name], all)
+			more, _, _ := unstructured.NestedSlice(all[name], "rules")
+			for _, rule := range more {
+				if !slices.ContainsFunc(rules, func(r any) bool { return cmp.Equal(r, rule) }) {
+					rules = append(rules, rule)
+				}
+			}
+		}
+	}
+	if len(selectors) > 0 {
+		role["rules"] = rules
 	}
 }
 
@@ -70,6 +101,11 @@ func TestDefaultObjects(t *testing.T) {
 	}
 	for kind, want := range facts {
 		adapt(kind, want)
+		if kind == "clusterroles" {
+			await(t, "ClusterRoles are aggregated", func() bool {
+				return cmp.Equal(list(t, server, defaultObjects[kind])["admin"]["rules"], want["admin"]["rules"])
+			})
+		}
 		have := list(t, server, defaultObjects[kind])
 		if kind == "flowschemas" { // whether their level exists is written a moment after they are there
 			await(t, "flow schemas have conditions", func() bool {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
 
@@ -41,7 +42,8 @@ func TestTranscript(t *testing.T) {
 		}
 		return
 	}
-	server := servertest.Start(t, servertest.Config{})
+	// The recorded server had no controller manager, so its roles admin, edit and view grant nothing.
+	server := servertest.Start(t, servertest.Config{Plane: func(c *controlplane.Config) { c.Access.Unaggregated = true }})
 	for _, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".txt"), func(t *testing.T) {
 			facts := loadFacts(t, script)

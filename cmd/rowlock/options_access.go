@@ -18,10 +18,10 @@ import (
 // meanings and what is said of wrong values are the same. What upstream requires and the cluster has by itself, such as
 // keys of service-account tokens, is optional.
 type accessOptions struct {
-	authentication  *kubeoptions.BuiltInAuthenticationOptions
-	authorization   *kubeoptions.BuiltInAuthorizationOptions
-	signingKeyFile  string
-	signingEndpoint string
+	authentication *kubeoptions.BuiltInAuthenticationOptions
+	authorization  *kubeoptions.BuiltInAuthorizationOptions
+	signingKeyFile string
+	aggregate      bool
 }
 
 func newAccessOptions() accessOptions {
@@ -40,6 +40,7 @@ func (o *accessOptions) addFlags(fs *pflag.FlagSet) {
 	}
 	o.authentication.AddFlags(fs)
 	o.authorization.AddFlags(fs)
+	fs.BoolVar(&o.aggregate, "aggregate-cluster-roles", true, "fill ClusterRoles by their aggregationRules, which a controller manager does in other clusters")
 	fs.StringVar(&o.signingKeyFile, "service-account-signing-key-file", "", "file of the private key that signs service-account tokens (default: the cluster's own key)")
 	for name, usage := range map[string]string{
 		"authorization-mode":       "who decides, in this order, until one allows or denies: AlwaysAllow, AlwaysDeny, ABAC, Webhook, RBAC, Node",
@@ -96,6 +97,7 @@ func (o *accessOptions) apply(cfg *controlplane.Config) error {
 		BootstrapTokens:    in.BootstrapToken.Enable,
 		APIAudiences:       in.APIAudiences,
 		ShortTokens:        !accounts.ExtendExpiration,
+		Unaggregated:       !o.aggregate,
 	}
 	var err error
 	if in.AuthenticationConfigFile == "" && in.OIDC.IssuerURL != "" {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rowlock-io/rowlock/server/authn"
 	"github.com/rowlock-io/rowlock/server/authz"
+	"github.com/rowlock-io/rowlock/server/authz/aggregation"
 	rbacbootstrap "github.com/rowlock-io/rowlock/server/authz/bootstrap"
 	"github.com/rowlock-io/rowlock/server/authz/node"
 	"github.com/rowlock-io/rowlock/server/authz/rbac"
@@ -80,11 +81,26 @@ func (a *access) authorize(c *ControlPlane) error {
 		}
 		a.runs = append(a.runs, file.Run)
 	}
+	if !a.cfg.Unaggregated {
+		a.runs = append(a.runs, func(ctx context.Context) error { return a.aggregate(ctx, c, source) })
+	}
 	a.bootstrap = func(ctx context.Context, client kubernetes.Interface) error {
 		_, err := rbacbootstrap.NewPolicy().Ensure(ctx, rbacbootstrap.Config{Reader: source, Client: client.RbacV1(), Log: c.cfg.Log})
 		return err
 	}
 	return nil
+}
+
+// aggregate fills ClusterRoles when the first ones are there, which come together.
+func (a *access) aggregate(ctx context.Context, c *ControlPlane, source *rbacSource) error {
+	select {
+	case <-c.bootstrapped:
+	case <-ctx.Done():
+		return nil
+	}
+	return aggregation.Run(ctx, aggregation.Config{
+		Roles: source.clusterRoles, Client: c.clients.kube.RbacV1(), Changed: source.aggregate, Log: c.cfg.Log,
+	})
 }
 
 // authenticate sets up who is believed: certificates of the cluster's authority, its own tokens, the front proxy, and

@@ -27,6 +27,9 @@ type Access struct {
 	AuthenticationFile string                       // AuthenticationConfiguration, in place of JWT; read again when it changes
 	TokenWebhook       authn.Webhook
 
+	// Unaggregated leaves it to somebody else to fill ClusterRoles by their aggregationRules.
+	Unaggregated bool
+
 	BootstrapTokens bool     // tokens in Secrets of kube-system are believed
 	APIAudiences    []string // empty: the issuers
 	ShortTokens     bool     // tokens of pods end when they say; else they are good for a year, as long as old clients need
@@ -41,11 +44,10 @@ type FrontProxy struct {
 
 // ServiceAccountKeys are keys of service-account tokens that the operator brings, beside the cluster's own.
 type ServiceAccountKeys struct {
-	SigningKeyFile  string   // signs in place of the cluster's own key
-	KeyFiles        []string // verify, beside the cluster's own
-	SigningEndpoint string   // socket of a program that signs and knows the keys, in place of all others
-	Issuers         []string // further issuers whose tokens are accepted
-	KeysURL         string   // where others find the keys; empty: at this server
+	SigningKeyFile string   // signs in place of the cluster's own key
+	KeyFiles       []string // verify, beside the cluster's own
+	Issuers        []string // further issuers whose tokens are accepted
+	KeysURL        string   // where others find the keys; empty: at this server
 }
 
 // hosted is what remains for clusters that are not at the root.
@@ -53,6 +55,7 @@ func (a Access) hosted() Access {
 	return Access{
 		JWT: a.JWT, JWTAlgorithms: a.JWTAlgorithms, AuthenticationFile: a.AuthenticationFile, TokenWebhook: a.TokenWebhook,
 		BootstrapTokens: a.BootstrapTokens, APIAudiences: a.APIAudiences, ShortTokens: a.ShortTokens,
+		Unaggregated:    a.Unaggregated,
 		ServiceAccounts: ServiceAccountKeys{Issuers: a.ServiceAccounts.Issuers},
 	}
 }

@@ -18,6 +18,7 @@ type rbacSource struct {
 	clusterRoles        listers.ClusterRoleLister
 	clusterRoleBindings listers.ClusterRoleBindingLister
 	revision            atomic.Uint64
+	aggregate           chan struct{} // a ClusterRole changed: others may gain or lose rules
 }
 
 func newRBACSource(f informers.SharedInformerFactory) *rbacSource {
@@ -25,6 +26,7 @@ func newRBACSource(f informers.SharedInformerFactory) *rbacSource {
 	s := &rbacSource{
 		roles: in.Roles().Lister(), bindings: in.RoleBindings().Lister(),
 		clusterRoles: in.ClusterRoles().Lister(), clusterRoleBindings: in.ClusterRoleBindings().Lister(),
+		aggregate: make(chan struct{}, 1),
 	}
 	// Handlers run after the listers show the change.
 	changed := toolscache.ResourceEventHandlerFuncs{
@@ -37,6 +39,15 @@ func newRBACSource(f informers.SharedInformerFactory) *rbacSource {
 	} {
 		_, _ = informer.AddEventHandler(changed) // fails only on a stopped informer
 	}
+	wake := func() {
+		select {
+		case s.aggregate <- struct{}{}:
+		default: // it is to look anyway
+		}
+	}
+	_, _ = in.ClusterRoles().Informer().AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { wake() }, UpdateFunc: func(any, any) { wake() }, DeleteFunc: func(any) { wake() },
+	})
 	return s
 }
 

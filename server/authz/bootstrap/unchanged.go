@@ -15,7 +15,7 @@ func roleUnchanged(through *access, want reconciliation.RuleOwner) bool {
 		contains(have.GetLabels(), want.GetLabels()) &&
 		contains(have.GetAnnotations(), want.GetAnnotations()) &&
 		equality.Semantic.DeepEqual(have.GetAggregationRule(), want.GetAggregationRule()) &&
-		equality.Semantic.DeepEqual(have.GetRules(), want.GetRules())
+		(want.GetAggregationRule() != nil || equality.Semantic.DeepEqual(have.GetRules(), want.GetRules()))
 }
 
 func bindingUnchanged(through *access, want reconciliation.RoleBinding) bool {
