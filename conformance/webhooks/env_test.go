@@ -47,6 +47,14 @@ func TestWebhooks(t *testing.T) {
 		"should reject validating webhook configurations with invalid match conditions":               invalidConditionsOfValidating,
 		"should reject mutating webhook configurations with invalid match conditions":                 invalidConditionsOfMutating,
 		"should mutate everything except 'skip-me' configmaps":                                        skipMe,
+		"should be able to deny custom resource creation, update and deletion":                        denyCustom,
+		"should mutate custom resource":                                                               mutateCustom,
+		"should mutate custom resource with different stored version":                                 mutateStored,
+		"should mutate custom resource with pruning":                                                  mutatePruned,
+		"should deny crd creation":                                                                    denyCRD,
+		"should be able to convert from CR v1 to CR v2":                                               convertOne,
+		"should be able to convert a non homogeneous list of CRs":                                     convertList,
+		"a policy with custom resources as parameters":                                                policyOnCustom,
 		"a dry run calls only webhooks without side effects":                                          dryRun,
 	}
 	harness.Only(t, func(t *testing.T, target harness.Target) {
