@@ -42,7 +42,7 @@ Make a key with: head -c 32 /dev/urandom | base64`,
 	cmd.Flags().StringVar(&urlFile, "database-file", "", "file that holds the database's URL, to keep its password off the command line")
 	cmd.Flags().StringVar(&o.EncryptionKeyFile, "encryption-key-file", "", "file of the key that seals the clusters' identities (or the key itself in $"+seal.EnvVar+")")
 	o.addFlags(cmd.Flags())
-	return cmd
+	return inSections(cmd)
 }
 
 func databaseFrom(url, file string) (database, error) {

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+	cliflag "k8s.io/component-base/cli/flag"
+)
+
+// flagGroups are the sections of the help. A flag is in the first that has a beginning of its name, one without a final
+// dash being the whole name; else it is among the others.
+var flagGroups = []struct {
+	name  string
+	flags []string
+}{
+	{"Database and history", []string{"data-dir", "database", "database-file", "history-", "decoded-object-bytes", "event-ttl"}},
+	{"Serving", []string{
+		"bind-address", "secure-port", "advertise-address", "external-hostname", "tls-", "cluster-host-suffix", "write-kubeconfig",
+		"shutdown-", "cors-", "strict-transport-", "http2-", "permit-", "goaway-",
+	}},
+	{"Services", []string{"service-cluster-ip-range", "service-node-port-range"}},
+	{"Authentication", []string{
+		"anonymous-auth", "api-audiences", "authentication-", "client-ca-file", "enable-bootstrap-token-auth", "oidc-", "requestheader-",
+		"service-account-", "token-auth-file",
+	}},
+	{"Authorization", []string{"authorization-"}},
+	{"Admission", []string{"admission-", "enable-admission-", "disable-admission-", "allow-privileged", "default-"}},
+	{"Fairness and limits", []string{"enable-priority-and-fairness", "max-", "min-", "request-timeout"}},
+	{"Encryption", []string{"encryption-"}},
+	{"Audit and tracing", []string{"audit-", "tracing-"}},
+	{"Connections to backends and nodes", []string{"enable-aggregator-", "allow-loopback-backends", "proxy-", "peer-", "kubelet-", "egress-", "outbound-"}},
+	{"API and features", []string{"feature-gates", "runtime-config", "emulated-", "emulation-", "profiling", "contention-profiling"}},
+	{"Logging", []string{"logging-", "log-", "v", "vmodule"}},
+}
+
+const otherFlags = "Other"
+
+// flagGroup is the section of a flag.
+func flagGroup(name string) string {
+	for _, group := range flagGroups {
+		for _, begin := range group.flags {
+			if name == begin || strings.HasSuffix(begin, "-") && strings.HasPrefix(name, begin) {
+				return group.name
+			}
+		}
+	}
+	return otherFlags
+}
+
+// sections sorts flags into their groups.
+func sections(fs *pflag.FlagSet) cliflag.NamedFlagSets {
+	var all cliflag.NamedFlagSets
+	for _, group := range flagGroups {
+		all.FlagSet(group.name)
+	}
+	fs.VisitAll(func(f *pflag.Flag) { all.FlagSet(flagGroup(f.Name)).AddFlag(f) })
+	return all
+}
+
+// inSections shows the flags of a command by group in its help.
+func inSections(cmd *cobra.Command) *cobra.Command {
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		width, _, err := term.GetSize(int(os.Stdout.Fd()))
+		if err != nil {
+			width = 0 // not a terminal: no line is broken
+		}
+		cliflag.SetUsageAndHelpFunc(cmd, sections(cmd.Flags()), width)
+		cmd.HelpFunc()(cmd, args)
+	})
+	return cmd
+}
