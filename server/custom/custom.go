@@ -87,7 +87,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		h.cfg.NotFound.ServeHTTP(w, req)
 		return
 	}
-	if d.serveBytes(w, req, info) {
+	if d.serveBytes(w, req, info) || refuse(w, req, info) {
 		return
 	}
 	s, err := d.serving()
