@@ -133,23 +133,26 @@ func printStatus(ctx context.Context, w io.Writer, name string, store storage.St
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "cluster %s\n", name)
+	say(w, "cluster %s\n", name)
 	for _, k := range infos {
-		fmt.Fprintf(w, "  key %s\t%s\tcreated %s", k.ID, k.Role, k.Created.Format(time.RFC3339))
+		say(w, "  key %s\t%s\tcreated %s", k.ID, k.Role, k.Created.Format(time.RFC3339))
 		if !k.Retired.IsZero() {
-			fmt.Fprintf(w, "\tretired %s", k.Retired.Format(time.RFC3339))
+			say(w, "\tretired %s", k.Retired.Format(time.RFC3339))
 		}
-		fmt.Fprintln(w)
+		say(w, "\n")
 	}
 	printUsage(w, "objects", present)
 	printUsage(w, "states in the history", past)
 	return nil
 }
 
+// say prints; nobody can be told that printing failed.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+
 func printUsage(w io.Writer, what string, u encryption.Usage) {
 	for _, resource := range sortedKeys(u.Schemes) {
 		for _, scheme := range sortedKeys(u.Schemes[resource]) {
-			fmt.Fprintf(w, "  %s\t%s\t%d %s\n", resource, scheme, u.Schemes[resource][scheme], what)
+			say(w, "  %s\t%s\t%d %s\n", resource, scheme, u.Schemes[resource][scheme], what)
 		}
 	}
 }
@@ -195,7 +198,7 @@ the command is run again.`,
 					return nil // it came after the first half, and its keys are new
 				}
 				if err == nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "cluster %s: key %s encrypts\n", name, id)
+					say(cmd.OutOrStdout(), "cluster %s: key %s encrypts\n", name, id)
 				}
 				return err
 			})

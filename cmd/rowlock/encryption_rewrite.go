@@ -76,13 +76,13 @@ func rewrite(ctx context.Context, w io.Writer, name string, store storage.Store,
 		Progress: func(done encryption.Rewritten) {
 			if time.Since(told) > time.Second {
 				told = time.Now()
-				fmt.Fprintf(w, "cluster %s: %d of %d objects rewritten\n", name, done.Written, done.Seen)
+				say(w, "cluster %s: %d of %d objects rewritten\n", name, done.Written, done.Seen)
 			}
 		},
-		Unreadable: func(key storage.Key, err error) { fmt.Fprintf(w, "cluster %s: %s: %v\n", name, key, err) },
+		Unreadable: func(key storage.Key, err error) { say(w, "cluster %s: %s: %v\n", name, key, err) },
 	}
 	done, err := run.Run(ctx)
-	fmt.Fprintf(w, "cluster %s: %d of %d objects rewritten, %d cannot be decrypted\n", name, done.Written, done.Seen, done.Unreadable)
+	say(w, "cluster %s: %d of %d objects rewritten, %d cannot be decrypted\n", name, done.Written, done.Seen, done.Unreadable)
 	if err == nil && done.Unreadable > 0 {
 		return errUnreadable
 	}
@@ -112,7 +112,7 @@ ten minutes ago or more. It reads all of the history.`,
 				}
 				gone, err := encryption.Prune(ctx, store, keys, used, time.Now())
 				for _, id := range gone {
-					fmt.Fprintf(cmd.OutOrStdout(), "cluster %s: key %s is gone\n", name, id)
+					say(cmd.OutOrStdout(), "cluster %s: key %s is gone\n", name, id)
 				}
 				return err
 			})
@@ -151,7 +151,7 @@ them with it afterwards.`,
 				if err := encryption.Reseal(ctx, store, both); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "cluster %s: sealed with key %s\n", name, fresh.KeyIDs()[0])
+				say(cmd.OutOrStdout(), "cluster %s: sealed with key %s\n", name, fresh.KeyIDs()[0])
 				return nil
 			})
 		},

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -31,16 +30,9 @@ type plugin struct {
 
 func newPlugin(t *testing.T) *plugin {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kms") // the address of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &plugin{socket: filepath.Join(dir, "s")}
+	p := &plugin{socket: filepath.Join(t.TempDir(), "s")}
 	p.rotate(t)
-	t.Cleanup(func() {
-		p.stop(t)
-		_ = os.RemoveAll(dir)
-	})
+	t.Cleanup(func() { p.stop(t) })
 	return p
 }
 

@@ -104,7 +104,9 @@ func TestRotateBeneathReplicas(t *testing.T) {
 		readable(t, one, name)
 		readable(t, two, name)
 	}
-	for _, client := range []struct{ list func() (*corev1.SecretList, error) }{
+	for _, client := range []struct {
+		list func() (*corev1.SecretList, error)
+	}{
 		{func() (*corev1.SecretList, error) {
 			return one.CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{ResourceVersion: then.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchExact})
 		}},
