@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -197,6 +201,62 @@ func TestProviders(t *testing.T) {
 				t.Errorf("list: %v, %v", list, err)
 			}
 		})
+	}
+}
+
+// TestCustomResources are encrypted as the configuration says, and read by a server that starts on them.
+func TestCustomResources(t *testing.T) {
+	t.Parallel()
+	p := writeConfig(t, configuration(rule{"'*.example.com'", []string{provider("aesgcm", "one"), identityProvider}})).open(t)
+	db := memory.New()
+	s := serve(t, db, nil, p)
+	widgets := schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
+	definition := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": map[string]any{"name": "widgets.example.com"},
+		"spec": map[string]any{
+			"group": "example.com", "scope": "Namespaced",
+			"names": map[string]any{"plural": "widgets", "kind": "Widget"},
+			"versions": []any{map[string]any{"name": "v1", "served": true, "storage": true, "schema": map[string]any{
+				"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+			}}},
+		},
+	}}
+	client, err := dynamic.NewForConfig(s.Config(servertest.Default, servertest.AdminToken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	definitions := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+	if _, err := client.Resource(definitions).Create(t.Context(), definition, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	widget := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "example.com/v1", "kind": "Widget", "metadata": map[string]any{"name": "a"}, "k": needle,
+	}}
+	established := func() bool {
+		now, err := client.Resource(definitions).Get(t.Context(), "widgets.example.com", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conditions, _, _ := unstructured.NestedSlice(now.Object, "status", "conditions")
+		return slices.ContainsFunc(conditions, func(c any) bool {
+			return c.(map[string]any)["type"] == "Established" && c.(map[string]any)["status"] == "True"
+		})
+	}
+	for !established() {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := client.Resource(widgets).Namespace("default").Create(t.Context(), widget, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	hasPrefix(t, stored(t, db, "widgets.example.com", "a"), "k8s:enc:aesgcm:v1:one:")
+	again, err := dynamic.NewForConfig(serve(t, db, s.Keys, p).Config(servertest.Default, servertest.AdminToken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := again.Resource(widgets).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Object["k"] != needle {
+		t.Errorf("list: %v, %v", list, err)
 	}
 }
 

@@ -123,7 +123,14 @@ func (r *Rewrite) transformer(resource string) value.Transformer {
 	if strings.HasSuffix(resource, internal) {
 		return nil
 	}
-	return r.Keys.Transformer(schema.ParseGroupResource(resource), r.Providers)
+	return r.Keys.Transformer(groupResource(resource), r.Providers)
+}
+
+// groupResource is what the API calls a stored resource. Custom resources that share the name of a built-in one are kept apart
+// from it by something behind a slash.
+func groupResource(resource string) schema.GroupResource {
+	name, _, _ := strings.Cut(resource, "/")
+	return schema.ParseGroupResource(name)
 }
 
 // internal is the group of what is stored and not served.
@@ -134,7 +141,7 @@ func (r *Rewrite) anew(ctx context.Context, t value.Transformer, obj *storage.Ob
 	at := value.DefaultContext(obj.Key.String())
 	if t == nil {
 		// No longer to be encrypted at all.
-		t = r.Keys.always(schema.ParseGroupResource(obj.Resource), r.Providers)
+		t = r.Keys.always(groupResource(obj.Resource), r.Providers)
 	}
 	if own, ok := t.(*transformer); ok && own.fresh(obj.Data) {
 		return nil, nil
