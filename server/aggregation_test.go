@@ -9,10 +9,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	extensions "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
 
 	"github.com/rowlock-io/rowlock/server/servertest"
+	"github.com/rowlock-io/rowlock/storage/memory"
 )
 
 // aggregatedVersion is what the aggregated discovery document says about the sample server's version; nil for nothing.
@@ -179,4 +184,123 @@ func TestAvailability(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitAvailable(t, client, name, apiregistration.ConditionTrue, "Local")
+}
+
+// TestAPIServicesOfCustomResources: they come with a definition's versions, are restored, and go with them.
+func TestAPIServicesOfCustomResources(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, servertest.Config{})
+	services := newAggregatorClient(t, s).ApiregistrationV1().APIServices()
+	definitions, err := extensions.NewForConfig(s.Config(servertest.Default, servertest.AdminToken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := &apiextensions.CustomResourceValidation{OpenAPIV3Schema: &apiextensions.JSONSchemaProps{Type: "object"}}
+	crd := &apiextensions.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "boats." + wardle},
+		Spec: apiextensions.CustomResourceDefinitionSpec{
+			Group: wardle, Scope: apiextensions.ClusterScoped,
+			Names: apiextensions.CustomResourceDefinitionNames{Plural: "boats", Singular: "boat", Kind: "Boat", ListKind: "BoatList"},
+			Versions: []apiextensions.CustomResourceDefinitionVersion{
+				{Name: "v1", Served: true, Storage: true, Schema: schema}, {Name: "v2", Served: true, Schema: schema}, {Name: "v3", Schema: schema},
+			},
+		},
+	}
+	crds := definitions.ApiextensionsV1().CustomResourceDefinitions()
+	if _, err := crds.Create(t.Context(), crd, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	find := func(version string) *apiregistration.APIService {
+		one, err := services.Get(t.Context(), version+"."+wardle, metav1.GetOptions{})
+		if err != nil {
+			return nil
+		}
+		return one
+	}
+	var v1 *apiregistration.APIService
+	await(t, "v1 and v2", func() bool { v1 = find("v1"); return v1 != nil && find("v2") != nil })
+	want := apiregistration.APIServiceSpec{Group: wardle, Version: "v1", GroupPriorityMinimum: 1000, VersionPriority: 100}
+	if diff := cmp.Diff(want, v1.Spec); diff != "" || v1.Labels["kube-aggregator.kubernetes.io/automanaged"] != "true" || !helper.IsAPIServiceConditionTrue(v1, apiregistration.Available) {
+		t.Errorf("%s\n%+v", diff, v1)
+	}
+	if find("v3") != nil {
+		t.Error("a version that is not served has an APIService")
+	}
+
+	if err := services.Delete(t.Context(), v1.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "v1 is back", func() bool { again := find("v1"); return again != nil && again.UID != v1.UID })
+	if _, err := services.Patch(t.Context(), v1.Name, types.MergePatchType, []byte(`{"spec":{"versionPriority":7}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "v1 is as it was", func() bool { return find("v1").Spec.VersionPriority == 100 })
+	// Without the label it is its user's.
+	if _, err := services.Patch(t.Context(), v1.Name, types.MergePatchType, []byte(`{"metadata":{"labels":null},"spec":{"versionPriority":7}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := crds.Patch(t.Context(), crd.Name, types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/versions/1/served","value":false}]`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "v2 is gone", func() bool { return find("v2") == nil })
+	if err := crds.Delete(t.Context(), crd.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the definition is gone", func() bool {
+		_, err := crds.Get(t.Context(), crd.Name, metav1.GetOptions{})
+		return err != nil
+	})
+	if one := find("v1"); one == nil || one.Spec.VersionPriority != 7 {
+		t.Errorf("what a user took over was changed: %+v", one)
+	}
+}
+
+// TestAPIServicesOfBuiltinGroups: what is served has an APIService, corrected at each start, and only then; what is not
+// served any more has none.
+func TestAPIServicesOfBuiltinGroups(t *testing.T) {
+	t.Parallel()
+	db := memory.New()
+	s := servertest.Start(t, servertest.Config{Database: db})
+	services := newAggregatorClient(t, s).ApiregistrationV1().APIServices()
+	patch := func(name, text string) {
+		t.Helper()
+		if _, err := services.Patch(t.Context(), name, types.MergePatchType, []byte(text), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch("v1.apps", `{"spec":{"versionPriority":7}}`)
+	patch("v1.batch", `{"metadata":{"labels":{"kube-aggregator.kubernetes.io/automanaged":null}},"spec":{"versionPriority":7}}`)
+	if err := services.Delete(t.Context(), "v1.policy", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	old := &apiregistration.APIService{
+		ObjectMeta: metav1.ObjectMeta{Name: "v1beta9.apps", Labels: map[string]string{"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+		Spec:       apiregistration.APIServiceSpec{Group: "apps", Version: "v1beta9", GroupPriorityMinimum: 100, VersionPriority: 1},
+	}
+	if _, err := services.Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := services.List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range before.Items {
+		if one.Name == "v1.apps" && one.Spec.VersionPriority != 7 || one.Name == "v1.policy" {
+			t.Errorf("corrected without a start: %+v", one)
+		}
+	}
+
+	again := servertest.Start(t, servertest.Config{Database: db, Keys: s.Keys})
+	after, err := newAggregatorClient(t, again).ApiregistrationV1().APIServices().List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	priorities := map[string]int32{}
+	for _, one := range after.Items {
+		priorities[one.Name] = one.Spec.VersionPriority
+	}
+	if priorities["v1.apps"] == 7 || priorities["v1.batch"] != 7 || priorities["v1.policy"] == 0 || priorities["v1beta9.apps"] != 0 {
+		t.Errorf("after a start: %v", priorities)
+	}
 }

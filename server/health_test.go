@@ -22,11 +22,11 @@ func TestHealth(t *testing.T) {
 		{"/livez/ping", 200, "ok"},
 		{"/healthz/none", 404, "404 page not found\n"},
 		{"/readyz?verbose", 200, "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]etcd-readiness ok\n[+]cache ok\n[+]informer-sync ok\n" +
-			"[+]poststarthook/bootstrap-controller ok\n[+]shutdown ok\nreadyz check passed\n"},
-		{"/livez?verbose", 200, "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]poststarthook/bootstrap-controller ok\nlivez check passed\n"},
+			"[+]poststarthook/bootstrap-controller ok\n[+]poststarthook/apiservice-registration-controller ok\n[+]autoregister-completion ok\n[+]shutdown ok\nreadyz check passed\n"},
+		{"/livez?verbose", 200, "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]poststarthook/bootstrap-controller ok\n[+]poststarthook/apiservice-registration-controller ok\n[+]autoregister-completion ok\nlivez check passed\n"},
 		{"/livez?verbose&exclude=etcd&exclude=log", 200, "[+]ping ok\n[+]log excluded: ok\n[+]etcd excluded: ok\n" +
-			"[+]poststarthook/bootstrap-controller ok\nlivez check passed\n"},
-		{"/livez?verbose&exclude=none", 200, "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]poststarthook/bootstrap-controller ok\n" +
+			"[+]poststarthook/bootstrap-controller ok\n[+]poststarthook/apiservice-registration-controller ok\n[+]autoregister-completion ok\nlivez check passed\n"},
+		{"/livez?verbose&exclude=none", 200, "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]poststarthook/bootstrap-controller ok\n[+]poststarthook/apiservice-registration-controller ok\n[+]autoregister-completion ok\n" +
 			"warn: some health checks cannot be excluded: no matches for \"none\"\nlivez check passed\n"},
 	} {
 		// Probes carry no credentials.

@@ -36,6 +36,7 @@ func (c *ControlPlane) newCustom(chain admission.Interface, reader *read.Handler
 		Client:      c.clients.extensions, Admission: chain, Authorizer: c.access.authorizer, Reader: reader,
 		Services: c.backends.services, Webhooks: c.backends.webhooks,
 		Documents: documents, OpenAPI: described, Mapper: &c.kinds,
+		Published:      func(served []schema.GroupVersion) { c.remotes.SetCustom(served) },
 		RequestTimeout: c.cfg.RequestTimeout, MinRequestTimeout: minRequestTimeout, MaxRequestBodyBytes: maxBodyBytes,
 		NotFound: c.notDefined(), Log: c.cfg.Log,
 	})

@@ -55,6 +55,10 @@ func (c *ControlPlane) runAPI(ctx context.Context) error {
 func (c *ControlPlane) runBootstrap(ctx context.Context) error {
 	c.informers.WaitForCacheSyncWithContext(ctx)
 	c.informed.Store(ctx.Err() == nil)
+	select {
+	case <-c.remotes.Synced():
+	case <-ctx.Done():
+	}
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
 		err := bootstrap.Ensure(ctx, c.bootstrap)
 		c.checks.Bootstrapped(err)

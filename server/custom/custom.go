@@ -45,6 +45,8 @@ type Config struct {
 	Documents *discovery.Documents
 	OpenAPI   *openapi.Service
 	Mapper    *Mapper
+	// Published learns of all versions that are served, when they may have changed; nil: nobody does.
+	Published func([]schema.GroupVersion)
 
 	RequestTimeout      time.Duration
 	MinRequestTimeout   time.Duration

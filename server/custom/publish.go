@@ -53,6 +53,13 @@ func (h *Handler) publish() {
 	if err := h.cfg.Documents.Set(source, discovery.RankCustom, all); err != nil {
 		h.cfg.Log.Error("Custom resources could not be described", "err", err)
 	}
+	if h.cfg.Published != nil {
+		served := make([]schema.GroupVersion, len(all))
+		for i := range all {
+			served[i] = all[i].GroupVersion
+		}
+		h.cfg.Published(served)
+	}
 	h.cfg.Mapper.set(crds)
 	h.publishOpenAPI(crds, established)
 }

@@ -21,6 +21,8 @@ type Checks struct {
 	Loaded <-chan struct{}
 	// Synced tells whether the informers of the server's own parts have theirs.
 	Synced func() bool
+	// Routed is closed when it is known which groups are served by others.
+	Routed <-chan struct{}
 	// Plugins answer for what the operator plugged in, such as KMS providers. Without them a server lives, but is not ready.
 	Plugins []healthz.HealthChecker
 
@@ -59,6 +61,15 @@ func (c *Checks) informers(*http.Request) error {
 	return nil
 }
 
+func (c *Checks) registration(*http.Request) error {
+	select {
+	case <-c.Routed:
+		return nil
+	default:
+		return errors.New("not finished")
+	}
+}
+
 func (c *Checks) bootstrap(*http.Request) error {
 	err := c.bootstrapped.Load()
 	if err == nil {
@@ -85,10 +96,13 @@ func (c *Checks) Install(mux Mux) []string {
 	database := healthz.NamedCheck("etcd", c.database)
 	cache := healthz.NamedCheck("cache", c.cache)
 	bootstrap := healthz.NamedCheck("poststarthook/bootstrap-controller", c.bootstrap)
-	live := []healthz.HealthChecker{ping, log, database, bootstrap}
+	registration := healthz.NamedCheck("poststarthook/apiservice-registration-controller", c.registration)
+	registered := healthz.NamedCheck("autoregister-completion", c.bootstrap) // which makes the APIServices of what is served here
+	live := []healthz.HealthChecker{ping, log, database, bootstrap, registration, registered}
 	ready := []healthz.HealthChecker{
 		ping, log, database, healthz.NamedCheck("etcd-readiness", c.database), cache,
-		healthz.NamedCheck("informer-sync", c.informers), bootstrap, healthz.NamedCheck("shutdown", c.shutdown),
+		healthz.NamedCheck("informer-sync", c.informers), bootstrap, registration, registered,
+		healthz.NamedCheck("shutdown", c.shutdown),
 	}
 	ready = append(ready, c.Plugins...)
 	healthy := slices.Concat(live, c.Plugins)
