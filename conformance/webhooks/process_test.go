@@ -2,16 +2,9 @@ package webhooks
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -19,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -91,8 +83,8 @@ const (
 // startHooks starts the webhook's process and makes the Service for it. It returns the CA of its certificate.
 func startHooks(t *testing.T, client kubernetes.Interface) []byte {
 	t.Helper()
-	address := machineAddress(t)
-	certPEM, keyPEM := newCertificate(t, hooksService+"."+hooksNamespace+".svc")
+	address := harness.MachineAddress(t)
+	certPEM, keyPEM := harness.NewCertificate(t, hooksService+"."+hooksNamespace+".svc")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -131,56 +123,9 @@ func startHooks(t *testing.T, client kubernetes.Interface) []byte {
 	})
 	create(t, client.DiscoveryV1().EndpointSlices(hooksNamespace).Create, &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: hooksService, Labels: map[string]string{discoveryv1.LabelServiceName: hooksService}},
-		AddressType: addressType(address),
+		AddressType: harness.AddressType(address),
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)}}},
 		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("https"), Port: ptr.To(int32(port))}},
 	})
 	return certPEM
-}
-
-// machineAddress is one of this machine's that is neither loopback nor link-local.
-func machineAddress(t *testing.T) string {
-	t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addresses {
-		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
-			return ip.IP.String()
-		}
-	}
-	harness.Missing(t, "this machine has no address beside loopback, and webhooks may not be there")
-	return ""
-}
-
-func addressType(address string) discoveryv1.AddressType {
-	if net.ParseIP(address).To4() == nil {
-		return discoveryv1.AddressTypeIPv6
-	}
-	return discoveryv1.AddressTypeIPv4
-}
-
-// newCertificate makes a serving certificate that is its own authority.
-func newCertificate(t *testing.T, host string) (certPEM, keyPEM []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 }
