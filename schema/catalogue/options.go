@@ -78,6 +78,9 @@ func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefi
 		if gr == (schema.GroupResource{Resource: "events"}) {
 			oc.TTL = g.cfg.EventTTL
 		}
+		if gr == customResourceDefinitions {
+			oc.Weight = schemaWeight
+		}
 		if g.cfg.Transform != nil {
 			oc.Transformer = g.cfg.Transform(gr)
 		}
@@ -85,6 +88,12 @@ func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefi
 	})
 	return adapter.New(g.cfg.Backend, codec, prefix), func() {}, nil
 }
+
+// customResourceDefinitions are nearly all schema, of which each node is a large struct.
+var customResourceDefinitions = schema.GroupResource{Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions"}
+
+// schemaWeight is what a heap profile of decoded definitions showed.
+const schemaWeight = 10
 
 // defaulter sets the defaults of objects in their stored version.
 func defaulter(config *storagebackend.ConfigForResource) func(runtime.Object) (stored, decoded runtime.Object, err error) {

@@ -44,6 +44,8 @@ type Config struct {
 	Relaxed     bool          // writes may be acknowledged before they are on disk
 	TTL         time.Duration // objects expire so long after their last change (adapter.Sweeper); 0: never
 	Hot         *Hot          // keeps decoded objects; nil: nothing does
+	// Weight is what a decoded object takes in memory, in multiples of its JSON; 0: as most do.
+	Weight int
 }
 
 // TransformerFor chooses a resource's Config.Transformer; nil means none.
@@ -92,8 +94,15 @@ func (c *Codec) Normalize(obj runtime.Object) ([]byte, runtime.Object, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return bytes.TrimSuffix(data, []byte{'\n'}), shown, nil
+	data = bytes.TrimSuffix(data, []byte{'\n'})
+	if slack := cap(data) - len(data); slack > maxSlack && slack > len(data)/8 {
+		data = bytes.Clone(data) // it is kept for long
+	}
+	return data, shown, nil
 }
+
+// maxSlack is how much memory behind an object's JSON is not worth copying it.
+const maxSlack = 16 << 10
 
 // Seal returns the form in which stored JSON goes to the database under a key.
 func (c *Codec) Seal(ctx context.Context, key storage.Key, plain []byte) ([]byte, error) {

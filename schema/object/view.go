@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -220,7 +221,7 @@ func (v *View) decoded() (*decoded, error) {
 		return nil, err
 	}
 	d := &decoded{obj: obj, rev: rev}
-	d.bytes = int64(len(plain)) * decodedPerEncoded
+	d.bytes = int64(len(plain)) * int64(cmp.Or(v.codec.cfg.Weight, decodedPerEncoded))
 	v.obj = weak.Make(d)
 	// What is asked for once (a list of everything) must not push out what is asked for again and again. A state that
 	// was just written counts as wanted: its controllers are about to read it.

@@ -61,7 +61,8 @@ type Handler struct {
 	cfg    Config
 	static staticModels
 
-	published published // of Run
+	published published     // of Run
+	room      chan struct{} // asks Run to make room
 
 	mu          sync.RWMutex
 	definitions map[string]*definition // by the name of the CustomResourceDefinition
@@ -69,7 +70,7 @@ type Handler struct {
 
 // New returns a handler. It reads and starts nothing.
 func New(cfg Config) *Handler {
-	return &Handler{cfg: cfg, definitions: map[string]*definition{}, published: published{v3: map[schema.GroupVersion][32]byte{}}}
+	return &Handler{cfg: cfg, definitions: map[string]*definition{}, room: make(chan struct{}, 1), published: published{v3: map[schema.GroupVersion][32]byte{}}}
 }
 
 // ServeHTTP answers a request for a resource in a group that is not built in.

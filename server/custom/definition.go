@@ -127,6 +127,7 @@ func (d *definition) serving() (*serving, error) {
 	if d.served != nil {
 		return d.served, nil
 	}
+	d.h.wantRoom()
 	s, err := d.newServing()
 	if err != nil {
 		return nil, fmt.Errorf("serve %s: %w", d.name, err)
@@ -149,4 +150,14 @@ func (d *definition) dropUnused(since time.Time) {
 	if d.used.Before(since) {
 		d.served = nil
 	}
+}
+
+// weight is about what serving takes in memory, and when it was needed last; 0: it is not there.
+func (d *definition) weight() (bytes int, used time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.served == nil {
+		return 0, d.used
+	}
+	return schemaWeight * len(d.state.Load().entry.Data), d.used
 }

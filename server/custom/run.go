@@ -18,6 +18,14 @@ const (
 	publishDelay = 100 * time.Millisecond
 	// unusedAfter is how long what only writes need is kept after the last of them.
 	unusedAfter = 3 * time.Minute
+	// Schemas in use take at most minRoom, or roomEach for each definition if that is more: those that were not needed for
+	// the longest time go first. Each would be made again in some tens of milliseconds.
+	minRoom  = 64 << 20
+	roomEach = 768 << 10
+	// roomDelay is the least time between two looks at what there is.
+	roomDelay = time.Second
+	// schemaWeight is what all forms of a definition's schemas take in memory, in multiples of its JSON.
+	schemaWeight = 10
 	// retryDelay is the pause after an error of the database.
 	retryDelay = time.Second
 )
@@ -127,7 +135,7 @@ func (h *Handler) all() []*definition {
 	return all
 }
 
-// dropUnused lets go of schemas that were not needed for a while.
+// dropUnused lets go of schemas that were not needed for a while, or that there is no room for.
 func (h *Handler) dropUnused(ctx context.Context) error {
 	tick := time.NewTicker(unusedAfter / 3)
 	defer tick.Stop()
@@ -139,6 +147,9 @@ func (h *Handler) dropUnused(ctx context.Context) error {
 			for _, d := range h.all() {
 				d.dropUnused(now.Add(-unusedAfter))
 			}
+		case <-h.room:
+			h.makeRoom()
+			pause(ctx, roomDelay)
 		}
 	}
 }

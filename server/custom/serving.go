@@ -72,6 +72,10 @@ func (d *definition) newServing() (*serving, error) {
 	if _, err := s.deleter(); err != nil {
 		return nil, err
 	}
+	// It has made what it needs of the schemas. Of these nobody takes notice any more.
+	for i := range known.spec.Versions {
+		known.spec.Versions[i].Schema = nil
+	}
 	return s, nil
 }
 
