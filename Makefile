@@ -61,7 +61,7 @@ e2e: build
 	$(E2E) -passed
 
 e2e-sample: build
-	$(E2E) -sample=$(E2E_SAMPLE) -seed=$(E2E_SEED)
+	$(E2E) -sample=$(E2E_SAMPLE) -seed=$(E2E_SEED) -limit=8m
 
 bench:
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...
