@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 
+	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
 
@@ -97,7 +98,7 @@ func TestPublished(t *testing.T) {
 // requests are counted.
 func TestWire(t *testing.T) {
 	t.Parallel()
-	c := start(t, servertest.Config{})
+	c := start(t, servertest.Config{Plane: func(cfg *controlplane.Config) { cfg.Operator = true }})
 	c.define(widgets)
 	wire := servertest.NewWire()
 	defer wire.Close()
@@ -141,6 +142,16 @@ func TestWire(t *testing.T) {
 		}
 		if r.what == "warn" && !strings.Contains(got.Header.Get("Warning"), `unknown field \"spec.odd\"`) {
 			t.Errorf("warning is %q", got.Header.Get("Warning"))
+		}
+	}
+	counted := send("GET", "/metrics", "", "", "").Body
+	for _, labels := range []string{
+		`code="200",component="apiserver",dry_run="",group="example.com",resource="widgets",scope="resource",subresource="",verb="GET",version="v1"`,
+		`code="200",component="apiserver",dry_run="",group="example.com",resource="widgets",scope="namespace",subresource="",verb="LIST",version="v1"`,
+		`code="201",component="apiserver",dry_run="",group="example.com",resource="widgets",scope="resource",subresource="",verb="POST",version="v1"`,
+	} {
+		if !strings.Contains(counted, "apiserver_request_total{"+labels) {
+			t.Errorf("not counted: %s", labels)
 		}
 	}
 }
