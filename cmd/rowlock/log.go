@@ -1,9 +1,11 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 
 	"k8s.io/klog/v2"
 )
@@ -13,7 +15,7 @@ import (
 func newLogger(w io.Writer, format string, level int) (*slog.Logger, error) {
 	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if level >= 2 {
-		opts.Level = slog.LevelDebug
+		opts.Level = min(slog.LevelDebug, slog.Level(-level)) // as deep as libraries say it
 	}
 	var h slog.Handler
 	switch format {
@@ -26,7 +28,20 @@ func newLogger(w io.Writer, format string, level int) (*slog.Logger, error) {
 	}
 	log := slog.New(h)
 	// Libraries are talkative at info: what they say there is shown as debug is.
-	klog.SetSlogLogger(slog.New(demote{h}))
+	klog.SetSlogLogger(slog.New(newLimit(demote{h})))
+	if err := setVerbosity(level); err != nil {
+		return nil, err
+	}
 	slog.SetDefault(log)
 	return log, nil
+}
+
+// setVerbosity says up to which level libraries log. From 2 on they also tell of slow requests.
+func setVerbosity(level int) error {
+	var fs flag.FlagSet
+	klog.InitFlags(&fs)
+	if err := fs.Set("v", strconv.Itoa(level)); err != nil {
+		return fmt.Errorf("-v %d: %w", level, err)
+	}
+	return nil
 }

@@ -69,7 +69,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&o.DecodedBytes, "decoded-object-bytes", 32<<20, "memory for decoded objects of one cluster")
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before stopping")
 	fs.StringVar(&o.LogFormat, "logging-format", "text", "text or json")
-	fs.IntVarP(&o.Verbosity, "v", "v", 0, "verbosity; 2 and more shows debug messages")
+	fs.IntVarP(&o.Verbosity, "v", "v", 0, "verbosity; 2 and more shows debug messages and tells where slow requests spent their time")
 	o.admit.addFlags(fs)
 	o.record.addFlags(fs)
 	o.outbound.addFlags(fs)
