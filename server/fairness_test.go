@@ -116,7 +116,7 @@ func narrow(name string) *flowcontrolv1.PriorityLevelConfiguration {
 }
 
 // letAlice lets alice do everything in a cluster.
-func letAlice(t *testing.T, client kubernetes.Interface) {
+func letAlice(t testing.TB, client kubernetes.Interface) {
 	t.Helper()
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "alice"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
