@@ -28,6 +28,8 @@ type Config struct {
 	// Domain is the DNS suffix below which each cluster has a host name of its own, <cluster>.<Domain>; empty: none has.
 	Domain string
 
+	// HeaderTimeout bounds the wait for a handshake and for the header of a request; 0: 32 s.
+	HeaderTimeout time.Duration
 	// ShutdownDelay is how long a server that is told to stop goes on as before, but for /readyz, so that balancers notice.
 	ShutdownDelay time.Duration
 	// DrainTimeout bounds the wait for requests that are under way.
@@ -47,17 +49,21 @@ const (
 	readHeaderTimeout = 32 * time.Second
 	idleTimeout       = 3 * time.Minute
 	maxHeaderBytes    = 1 << 20
-	maxStreams        = 1000 // of one connection; clients with many watches open few connections
+	stalledWrite      = time.Minute // of an HTTP/2 connection that takes no byte
+	maxStreams        = 1000        // of one connection; clients with many watches open few connections
 )
 
 // New returns a server that Run starts.
 func New(cfg Config) (*Server, error) {
+	if cfg.HeaderTimeout == 0 {
+		cfg.HeaderTimeout = readHeaderTimeout
+	}
 	s := &Server{cfg: cfg, hosts: &hosts{
 		domain: strings.ToLower(strings.Trim(cfg.Domain, ".")), clusters: cfg.Clusters, fallback: cfg.Serving, serving: map[string]servingOf{},
 	}}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.route),
-		ReadHeaderTimeout: readHeaderTimeout,
+		ReadHeaderTimeout: cfg.HeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSConfig: &tls.Config{
@@ -69,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 		},
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // handshakes that clients give up
 	}
-	err := http2.ConfigureServer(s.http, &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout})
+	err := http2.ConfigureServer(s.http, &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout, WriteByteTimeout: stalledWrite})
 	if err != nil {
 		return nil, fmt.Errorf("configure HTTP/2: %w", err)
 	}

@@ -64,6 +64,7 @@ func New(handler http.Handler, cfg Config) http.Handler {
 	handler = withTracing(handler, cfg)
 	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, cfg.FrontProxy)
 	handler = upstream.WithWarningRecorder(handler)
+	handler = withTimeout(handler)
 	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, LongRunning, cfg.Serializer, cfg.Timeout)
 	handler = upstream.WithCacheControl(handler)
 	handler = inner(handler)

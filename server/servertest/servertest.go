@@ -41,6 +41,8 @@ type Config struct {
 	Idle     time.Duration // see server.ClustersConfig
 	Log      *slog.Logger  // nil: nothing is logged
 	Domain   string        // see server.Config
+
+	HeaderTimeout time.Duration // see server.Config
 }
 
 // Server is a running server.
@@ -129,7 +131,7 @@ func (s *Server) run(ctx context.Context, listener net.Listener, names []string,
 		return err
 	}
 	srv, err := server.New(server.Config{
-		Listener: listener, Serving: serving, Clusters: s.Clusters, Default: Default, Domain: cfg.Domain,
+		Listener: listener, Serving: serving, Clusters: s.Clusters, Default: Default, Domain: cfg.Domain, HeaderTimeout: cfg.HeaderTimeout,
 		DrainTimeout: 10 * time.Second, Log: cfg.Log,
 	})
 	if err != nil {
