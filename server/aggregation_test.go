@@ -304,3 +304,25 @@ func TestAPIServicesOfBuiltinGroups(t *testing.T) {
 		t.Errorf("after a start: %v", priorities)
 	}
 }
+
+// TestAPIServiceOfTheServerItself: a version that is said to be served by the Service kubernetes is nobody's, and no request
+// goes around in circles, not even when somebody says that it is available.
+func TestAPIServiceOfTheServerItself(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, servertest.Config{Plane: withLoopback})
+	client := newAggregatorClient(t, s)
+	services := client.ApiregistrationV1().APIServices()
+	service := wardleService("kubernetes", 443)
+	if _, err := services.Create(t.Context(), service, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitAvailable(t, client, service.Name, apiregistration.ConditionFalse, "FailedDiscoveryCheck")
+	lie := []byte(`{"status":{"conditions":[{"type":"Available","status":"True","reason":"Lie","message":"","lastTransitionTime":null}]}}`)
+	if _, err := services.Patch(t.Context(), service.Name, types.MergePatchType, lie, metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	request := servertest.Request{Method: http.MethodGet, Path: wardlePath + "/flunders", Token: servertest.AdminToken}
+	if resp := wire.Send(t, s.URL, request); resp.Status != http.StatusServiceUnavailable {
+		t.Errorf("got %+v", resp)
+	}
+}

@@ -131,6 +131,9 @@ func (b *backend) reachable() *apiregistration.APIServiceCondition {
 	bad := func(status apiregistration.ConditionStatus, reason, format string, args ...any) *apiregistration.APIServiceCondition {
 		return &apiregistration.APIServiceCondition{Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
 	}
+	if b.itself() { // kube-apiserver asks itself and gets 503
+		return bad(apiregistration.ConditionFalse, "FailedDiscoveryCheck", "%v", errItself)
+	}
 	service, err := b.a.cfg.Services.Services(namespace).Get(name)
 	switch {
 	case apierrors.IsNotFound(err):

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -55,7 +56,18 @@ func (b *backend) port() int32 {
 	return *b.spec.Service.Port
 }
 
+// itself tells whether the server behind would be this one, by the Service that stands for it. It has nothing more to say
+// about the version than to ask the server behind.
+func (b *backend) itself() bool {
+	return b.spec.Service.Namespace == corev1.NamespaceDefault && b.spec.Service.Name == "kubernetes" && b.port() == 443
+}
+
+var errItself = errors.New("service/kubernetes in \"default\" is this server itself, which has no other server for this version")
+
 func (b *backend) locate() (*url.URL, error) {
+	if b.itself() {
+		return nil, errItself
+	}
 	return b.a.cfg.Resolver.ResolveEndpoint(b.spec.Service.Namespace, b.spec.Service.Name, b.port())
 }
 

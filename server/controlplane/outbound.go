@@ -3,6 +3,7 @@ package controlplane
 import (
 	"crypto/tls"
 	"net/http"
+	"net/url"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/server/egressselector"
@@ -28,17 +29,22 @@ type backends struct {
 	slices   proxy.EndpointSliceGetter
 	// webhooks makes the clients of webhooks that users register.
 	webhooks webhook.AuthenticationInfoResolverWrapper
+	self     *self
 	nodes    http.RoundTripper // to pods, services and nodes, by the proxy subresources
 }
 
 func newBackends(c *ControlPlane) *backends {
-	b := &backends{dialer: outbound.NewDialer(c.cfg.Outbound.Config), slices: outbound.NewSlices(c.clients.kube)}
+	b := &backends{
+		dialer: outbound.NewDialer(c.cfg.Outbound.Config), slices: outbound.NewSlices(c.clients.kube),
+		self: &self{handler: c.clients.late, authority: c.identity.ClusterCA},
+	}
 	b.services = outbound.NewResolver(outbound.ResolverConfig{
 		Services:    c.informers.Core().V1().Services().Lister(),
 		Slices:      b.slices,
+		Self:        &url.URL{Scheme: "https", Host: selfHost + ":443"},
 		ToEndpoints: !c.cfg.Outbound.ClusterIPs,
 	})
-	b.webhooks = b.dialer.Webhooks(nil)
+	b.webhooks = b.dialer.Webhooks(b.self.config)
 	// Pods and services are reached by address: there is no name that a certificate could be for.
 	b.nodes = b.dialer.Transport(&tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as upstream
 	return b

@@ -25,6 +25,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	storage.Go(func() error { return c.backend.Committer.Run(base) })
 
 	err := c.runAPI(ctx)
+	c.backends.self.close()
 	stopBase()
 	return errors.Join(err, ended(storage.Wait()))
 }

@@ -27,6 +27,8 @@ type ResolverConfig struct {
 	// ToEndpoints connects to one of a Service's ready endpoints rather than to its cluster IP. Services of type ExternalName
 	// have no endpoints; they are found by their name either way.
 	ToEndpoints bool
+	// Self is what the Service `kubernetes` resolves to at its port 443; nil: to what it says itself.
+	Self *url.URL
 }
 
 // NewResolver returns a resolver.
@@ -36,6 +38,10 @@ type resolver struct{ cfg ResolverConfig }
 
 // ResolveEndpoint implements webhook.ServiceResolver.
 func (r resolver) ResolveEndpoint(namespace, name string, port int32) (*url.URL, error) {
+	if r.cfg.Self != nil && namespace == corev1.NamespaceDefault && name == "kubernetes" && port == 443 {
+		self := *r.cfg.Self
+		return &self, nil
+	}
 	if !r.cfg.ToEndpoints {
 		return proxy.ResolveCluster(r.cfg.Services, namespace, name, port)
 	}

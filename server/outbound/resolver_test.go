@@ -1,6 +1,8 @@
 package outbound
 
 import (
+	"net/url"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,6 +41,7 @@ func TestResolver(t *testing.T) {
 	cfg := ResolverConfig{
 		Services: listers.NewServiceLister(store),
 		Slices:   NewSlices(fake.NewClientset(slice("a", "some"), slice("b", "headless"))),
+		Self:     &url.URL{Scheme: "https", Host: "self:443"},
 	}
 	for _, tc := range []struct {
 		service   string
@@ -55,9 +58,17 @@ func TestResolver(t *testing.T) {
 		{"external", 8443, false, "hooks.example.com:8443"},
 		{"external", 8443, true, "hooks.example.com:8443"},
 		{"none", 443, true, ""},
+		{"kubernetes", 443, true, ""}, // of another namespace
+		{"default/kubernetes", 443, true, "self:443"},
+		{"default/kubernetes", 443, false, "self:443"},
+		{"default/kubernetes", 80, true, ""},
 	} {
 		cfg.ToEndpoints = tc.endpoints
-		got, err := NewResolver(cfg).ResolveEndpoint("ns", tc.service, tc.port)
+		namespace, service, ok := strings.Cut(tc.service, "/")
+		if !ok {
+			namespace, service = "ns", tc.service
+		}
+		got, err := NewResolver(cfg).ResolveEndpoint(namespace, service, tc.port)
 		switch {
 		case err != nil && tc.want != "":
 			t.Errorf("%+v: %v", tc, err)

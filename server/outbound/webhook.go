@@ -13,7 +13,7 @@ import (
 const maxWebhookAnswer = 32 << 20
 
 // Webhooks makes upstream's webhook clients dial with d. self is the configuration for calls of the cluster's own API, by
-// the Service kubernetes.default; nil: they go where the Service says.
+// the Service kubernetes.default, made anew for each use; nil: they go where the Service says.
 //
 // It suits admission and conversion webhooks, which users register. Those that the operator names in files are trusted.
 func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.AuthenticationInfoResolverWrapper {
@@ -26,16 +26,24 @@ func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.Authenticat
 			d.Guard(cfg)
 			return cfg, nil
 		}
+		own := func() (*rest.Config, error) {
+			cfg, err := self()
+			if err != nil {
+				return nil, err
+			}
+			bound(cfg)
+			return cfg, nil
+		}
 		return &webhook.AuthenticationInfoResolverDelegator{
 			ClientConfigForFunc: func(hostPort string) (*rest.Config, error) {
 				if self != nil && hostPort == "kubernetes.default.svc:443" {
-					return self()
+					return own()
 				}
 				return guarded(delegate.ClientConfigFor(hostPort))
 			},
 			ClientConfigForServiceFunc: func(name, namespace string, port int) (*rest.Config, error) {
 				if self != nil && name == "kubernetes" && namespace == corev1.NamespaceDefault && port == 443 {
-					return self()
+					return own()
 				}
 				return guarded(delegate.ClientConfigForService(name, namespace, port))
 			},
@@ -47,5 +55,9 @@ func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.Authenticat
 func (d *Dialer) Guard(cfg *rest.Config) {
 	cfg.Dial = d.DialContext
 	cfg.Proxy = noProxy // and so the transport is not shared with others of the same TLS configuration
+	bound(cfg)
+}
+
+func bound(cfg *rest.Config) {
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return Bounded(NoRedirects(next), maxWebhookAnswer) })
 }
