@@ -29,6 +29,8 @@ import (
 const (
 	needle  = "top secret needle!"
 	control = "this may be found!"
+	// privateKey begins the keys of the cluster's authorities, which are sealed.
+	privateKey = "-----BEGIN PRIVATE KEY-----"
 )
 
 // spellings are the forms in which a text may turn up in files and dumps.
@@ -86,8 +88,10 @@ func TestNoPlaintextInDump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if how := spelling(dump, needle); how != "" {
-		t.Errorf("the dump holds a secret as %s", how)
+	for _, text := range []string{needle, privateKey} {
+		if how := spelling(dump, text); how != "" {
+			t.Errorf("the dump holds %q as %s", text, how)
+		}
 	}
 	if spelling(dump, control) == "" {
 		t.Error("the dump does not even hold what is not secret")
@@ -113,8 +117,10 @@ func searchFiles(t *testing.T, dir string) {
 		if err != nil {
 			return err
 		}
-		if how := spelling(data, needle); how != "" {
-			t.Errorf("%s holds a secret as %s", path, how)
+		for _, text := range []string{needle, privateKey} {
+			if how := spelling(data, text); how != "" {
+				t.Errorf("%s holds %q as %s", path, text, how)
+			}
 		}
 		found = found || spelling(data, control) != ""
 		return nil

@@ -207,7 +207,7 @@ func TestProviders(t *testing.T) {
 // TestCustomResources are encrypted as the configuration says, and read by a server that starts on them.
 func TestCustomResources(t *testing.T) {
 	t.Parallel()
-	p := writeConfig(t, configuration(rule{"'*.example.com'", []string{provider("aesgcm", "one"), identityProvider}})).open(t)
+	p := writeConfig(t, configuration(rule{"'*.*'", []string{provider("aesgcm", "one"), identityProvider}})).open(t)
 	db := memory.New()
 	s := serve(t, db, nil, p)
 	widgets := schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
@@ -250,6 +250,13 @@ func TestCustomResources(t *testing.T) {
 		t.Fatal(err)
 	}
 	hasPrefix(t, stored(t, db, "widgets.example.com", "a"), "k8s:enc:aesgcm:v1:one:")
+	// The definition too: "*.*" leaves nothing out.
+	store := clusterStore(t, db, servertest.Default)
+	if obj, err := store.Get(t.Context(), storage.Key{Resource: definitions.GroupResource().String(), Name: "widgets.example.com"}, 0); err != nil {
+		t.Error(err)
+	} else {
+		hasPrefix(t, obj.Data, "k8s:enc:aesgcm:v1:one:")
+	}
 	again, err := dynamic.NewForConfig(serve(t, db, s.Keys, p).Config(servertest.Default, servertest.AdminToken))
 	if err != nil {
 		t.Fatal(err)

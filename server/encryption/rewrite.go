@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/storage/value"
@@ -53,8 +54,15 @@ func (r *Rewrite) Run(ctx context.Context) (Rewritten, error) {
 		if err != nil || !again {
 			return total, err
 		}
+		select { // what others wrote may be on its way to a cache
+		case <-time.After(settlePause):
+		case <-ctx.Done():
+			return total, ctx.Err()
+		}
 	}
 }
+
+const settlePause = 100 * time.Millisecond
 
 // pass goes through everything once. again tells that it met writes of others.
 func (r *Rewrite) pass(ctx context.Context, before int) (done Rewritten, again bool, err error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/servertest"
 	"github.com/rowlock-io/rowlock/storage"
 	"github.com/rowlock-io/rowlock/storage/memory"
+	"github.com/rowlock-io/rowlock/storage/postgres"
 )
 
 // rewrite is what rowlock encryption rewrite does to a cluster.
@@ -57,7 +58,23 @@ func keyOf(t *testing.T, data []byte) seal.KeyID {
 // key over, and what is rewritten reads as before, now and in the past.
 func TestRotateBeneathReplicas(t *testing.T) {
 	t.Parallel()
-	db, operator := memory.New(), operatorKey(t)
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		rotateBeneathReplicas(t, memory.New())
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		db, err := postgres.Open(t.Context(), postgres.Config{URL: postgresServer.Database(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		rotateBeneathReplicas(t, db)
+	})
+}
+
+func rotateBeneathReplicas(t *testing.T, db storage.Database) {
+	operator := operatorKey(t)
 	one, two := serve(t, db, operator, nil).Client(t, servertest.Default), serve(t, db, operator, nil).Client(t, servertest.Default)
 	store := clusterStore(t, db, servertest.Default)
 	create(t, one, "before")
