@@ -127,6 +127,9 @@ func (c *Clusters) run(ctx context.Context, h *hosted) {
 		}()
 		cfg := c.cfg.Plane
 		cfg.Name, cfg.Store, cfg.Operator = h.name, store, c.keep[h.name]
+		if !cfg.Operator {
+			cfg.Path = clusterPrefix + h.name
+		}
 		if cfg.Log != nil {
 			cfg.Log = cfg.Log.With("cluster", h.name)
 		}

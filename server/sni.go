@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/server/pki"
 )
 
@@ -20,9 +19,10 @@ type hosts struct {
 	serving map[string]servingOf
 }
 
-// servingOf is the certificate of one opening of a cluster.
+// servingOf is the certificate of a cluster with one identity. It holds nothing else of the cluster, which may be closed by
+// now.
 type servingOf struct {
-	plane *controlplane.ControlPlane
+	authority string // PEM
 	*pki.Serving
 }
 
@@ -48,14 +48,14 @@ func (h *hosts) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	defer release()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	have := h.serving[name]
-	if have.plane != plane {
+	have, authority := h.serving[name], string(plane.Identity().ClusterCA.Bundle())
+	if have.authority != authority {
 		names := pki.Hosts(plane.ServiceIP(), "", name+"."+h.domain)
 		serving, err := pki.NewServing(plane.Identity().ClusterCA, names)
 		if err != nil {
 			return nil, err
 		}
-		have = servingOf{plane, serving}
+		have = servingOf{authority, serving}
 		h.serving[name] = have
 	}
 	return have.GetCertificate(hello)

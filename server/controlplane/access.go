@@ -62,7 +62,7 @@ func (a *access) authorize(c *ControlPlane) error {
 	source := newRBACSource(c.informers)
 	nodes := node.New(c.clients.kube)
 	a.runs = append(a.runs, nodes.Run)
-	parts := map[string]authz.Part{authz.ModeNode: nodes, authz.ModeRBAC: rbac.New(source)}
+	parts := map[string]authz.Part{authz.ModeNode: nodes, authz.ModeRBAC: afterRBAC{rbac.New(source), source}}
 	if a.cfg.PolicyFile != "" {
 		policies, err := abac.NewFromFile(a.cfg.PolicyFile)
 		if err != nil {

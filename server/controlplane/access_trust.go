@@ -86,6 +86,10 @@ func (a *access) newIssuer(c *ControlPlane) error {
 	cfg := authn.IssuerConfig{
 		URL: c.cfg.Issuer, Signing: c.identity.ServiceAccountKey(), KeysURL: keys.KeysURL, ExternalAddress: c.externalAddress(),
 	}
+	if cfg.KeysURL == "" && c.cfg.Path != "" {
+		// At the root are another cluster's keys.
+		cfg.KeysURL = "https://" + c.externalAddress() + c.cfg.Path + authn.KeySetPath
+	}
 	var undiscoverable, err error
 	if keys.SigningKeyFile != "" {
 		if cfg.Signing, err = keyutil.PrivateKeyFromFile(keys.SigningKeyFile); err != nil {

@@ -19,6 +19,7 @@ import (
 // Config is what a cluster is made from. Zero values mean kube-apiserver's defaults.
 type Config struct {
 	Name  string
+	Path  string        // below which the cluster answers; empty: the root
 	Store storage.Store // closed by the caller after Run has returned
 	Keys  *seal.Keyring // opens the cluster's identity and its data keys
 	// Encryption is what the operator configured of encryption at rest, shared by all clusters of a process; nil: Secrets

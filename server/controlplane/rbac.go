@@ -18,7 +18,9 @@ type rbacSource struct {
 	clusterRoles        listers.ClusterRoleLister
 	clusterRoleBindings listers.ClusterRoleBindingLister
 	revision            atomic.Uint64
-	aggregate           chan struct{} // a ClusterRole changed: others may gain or lose rules
+	aggregate           chan struct{}     // a ClusterRole changed: others may gain or lose rules
+	known               []<-chan struct{} // closed when all of a kind are there
+	whole               atomic.Bool       // all of known are closed
 }
 
 func newRBACSource(f informers.SharedInformerFactory) *rbacSource {
@@ -37,7 +39,9 @@ func newRBACSource(f informers.SharedInformerFactory) *rbacSource {
 	for _, informer := range []toolscache.SharedIndexInformer{
 		in.Roles().Informer(), in.RoleBindings().Informer(), in.ClusterRoles().Informer(), in.ClusterRoleBindings().Informer(),
 	} {
-		_, _ = informer.AddEventHandler(changed) // fails only on a stopped informer
+		if handled, err := informer.AddEventHandler(changed); err == nil { // fails only on a stopped informer
+			s.known = append(s.known, handled.HasSyncedChecker().Done())
+		}
 	}
 	wake := func() {
 		select {

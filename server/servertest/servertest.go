@@ -198,3 +198,6 @@ func NewClient(t testing.TB, cfg *rest.Config) kubernetes.Interface {
 	}
 	return client
 }
+
+// Forget drops what the server remembers of a cluster that a test wants to see gone.
+func (s *Server) Forget(cluster string) { delete(s.planes, cluster) }
