@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"net/http"
+	"sync/atomic"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,6 +23,8 @@ type customs struct {
 	kinds  custom.Mapper // that custom knows
 	hot    *object.Hot   // decoded objects of all resources
 
+	defined atomic.Bool // the definitions have been read
+
 	unserved http.HandlerFunc // answers in groups that nobody serves
 }
 
@@ -36,7 +39,7 @@ func (c *ControlPlane) newCustom(chain admission.Interface, reader *read.Handler
 		Client:      c.clients.extensions, Admission: chain, Authorizer: c.access.authorizer, Reader: reader,
 		Services: c.backends.services, Webhooks: c.backends.webhooks,
 		Documents: documents, OpenAPI: described, Mapper: &c.kinds,
-		Published:      func(served []schema.GroupVersion) { c.remotes.SetCustom(served) },
+		Published:      func(served []schema.GroupVersion) { c.remotes.SetCustom(served); c.defined.Store(true) },
 		RequestTimeout: c.cfg.RequestTimeout, MinRequestTimeout: minRequestTimeout, MaxRequestBodyBytes: maxBodyBytes,
 		NotFound: c.notDefined(), Log: c.cfg.Log,
 	})

@@ -21,6 +21,8 @@ type Checks struct {
 	Loaded <-chan struct{}
 	// Synced tells whether the informers of the server's own parts have theirs.
 	Synced func() bool
+	// Defined tells whether the definitions of custom resources have been read.
+	Defined func() bool
 	// Routed is closed when it is known which groups are served by others.
 	Routed <-chan struct{}
 	// Plugins answer for what the operator plugged in, such as KMS providers. Without them a server lives, but is not ready.
@@ -61,6 +63,13 @@ func (c *Checks) informers(*http.Request) error {
 	return nil
 }
 
+func (c *Checks) definitions(*http.Request) error {
+	if !c.Defined() {
+		return errors.New("not finished")
+	}
+	return nil
+}
+
 func (c *Checks) registration(*http.Request) error {
 	select {
 	case <-c.Routed:
@@ -95,15 +104,11 @@ func (c *Checks) Install(mux Mux) []string {
 	ping, log := healthz.PingHealthz, healthz.LogHealthz
 	database := healthz.NamedCheck("etcd", c.database)
 	cache := healthz.NamedCheck("cache", c.cache)
-	bootstrap := healthz.NamedCheck("poststarthook/bootstrap-controller", c.bootstrap)
-	registration := healthz.NamedCheck("poststarthook/apiservice-registration-controller", c.registration)
-	registered := healthz.NamedCheck("autoregister-completion", c.bootstrap) // which makes the APIServices of what is served here
-	live := []healthz.HealthChecker{ping, log, database, bootstrap, registration, registered}
-	ready := []healthz.HealthChecker{
-		ping, log, database, healthz.NamedCheck("etcd-readiness", c.database), cache,
-		healthz.NamedCheck("informer-sync", c.informers), bootstrap, registration, registered,
-		healthz.NamedCheck("shutdown", c.shutdown),
-	}
+	hooks := c.hooks()
+	live := slices.Concat([]healthz.HealthChecker{ping, log, database}, hooks)
+	ready := slices.Concat([]healthz.HealthChecker{
+		ping, log, database, healthz.NamedCheck("etcd-readiness", c.database), cache, healthz.NamedCheck("informer-sync", c.informers),
+	}, hooks, []healthz.HealthChecker{healthz.NamedCheck("shutdown", c.shutdown)})
 	ready = append(ready, c.Plugins...)
 	healthy := slices.Concat(live, c.Plugins)
 	healthz.InstallHandler(mux, healthy...)
