@@ -5,7 +5,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +26,7 @@ type Config struct {
 	Default  string // the cluster at the root
 	// Domain is the DNS suffix below which each cluster has a host name of its own, <cluster>.<Domain>; empty: none has.
 	Domain string
+	TLS    TLS
 
 	// HeaderTimeout bounds the wait for a handshake and for the header of a request; 0: 32 s.
 	HeaderTimeout time.Duration
@@ -41,6 +41,7 @@ type Config struct {
 type Server struct {
 	cfg   Config
 	hosts *hosts
+	certs *certificates // of the operator; nil: none
 	http  *http.Server
 }
 
@@ -66,16 +67,18 @@ func New(cfg Config) (*Server, error) {
 		ReadHeaderTimeout: cfg.HeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		TLSConfig: &tls.Config{
-			MinVersion:     tls.VersionTLS12,
-			GetCertificate: s.hosts.getCertificate,
-			// Each cluster checks client certificates against its own authority.
-			ClientAuth: tls.RequestClientCert,
-			NextProtos: []string{"h2", "http/1.1"},
-		},
-		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // handshakes that clients give up
+		TLSConfig:         cfg.TLS.base(),
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // handshakes that clients give up
 	}
-	err := http2.ConfigureServer(s.http, &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout, WriteByteTimeout: stalledWrite})
+	var err error
+	if s.certs, err = cfg.TLS.open(cfg.Serving); err != nil {
+		return nil, err
+	}
+	s.http.TLSConfig.GetCertificate = s.hosts.getCertificate
+	if s.certs != nil {
+		s.http.TLSConfig.GetConfigForClient = s.configForClient
+	}
+	err = http2.ConfigureServer(s.http, &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout, WriteByteTimeout: stalledWrite})
 	if err != nil {
 		return nil, fmt.Errorf("configure HTTP/2: %w", err)
 	}
@@ -85,6 +88,18 @@ func New(cfg Config) (*Server, error) {
 // Run serves until ctx ends, then stops in order: not ready, the delay, no new connections, watches end, requests drain,
 // clusters close.
 func (s *Server) Run(ctx context.Context) error {
+	if s.certs != nil {
+		following, stop := context.WithCancel(context.WithoutCancel(ctx)) // connections come until the listener is closed
+		followed := make(chan struct{})
+		go func() {
+			defer close(followed)
+			s.certs.run(following)
+		}()
+		defer func() {
+			stop()
+			<-followed
+		}()
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.http.ServeTLS(s.cfg.Listener, "", "") }()
 	select {

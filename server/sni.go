@@ -69,3 +69,11 @@ func (h *hosts) of(req *http.Request) (string, bool) {
 	}
 	return h.cluster(req.TLS.ServerName)
 }
+
+// configForClient is for tls.Config. It returns nil when a certificate of a cluster is to be shown.
+func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if _, ok := s.hosts.cluster(hello.ServerName); ok {
+		return nil, nil
+	}
+	return s.certs.configForClient(hello)
+}

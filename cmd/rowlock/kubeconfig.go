@@ -32,6 +32,7 @@ func (o *options) writeKubeconfig(ctx context.Context, plane *controlplane.Contr
 		return fmt.Errorf("administrator's certificate: %w", err)
 	}
 	written, err := kubeconfig.Write(ctx, file, kubeconfig.Entry{
+		Own:  o.tls.custom(), // who issued the operator's is not known
 		Name: "rowlock", Server: "https://" + net.JoinHostPort(o.reachable(), strconv.Itoa(port)),
 		CA: plane.Identity().ClusterCA.Bundle(), Cert: admin.CertPEM, Key: admin.KeyPEM,
 	}, false)

@@ -15,6 +15,7 @@ import (
 // options are the flags of a server. Names and meanings are kube-apiserver's where it has the same.
 type options struct {
 	flow flowOptions
+	tls  tlsOptions
 
 	BindAddress     net.IP
 	SecurePort      int
@@ -57,6 +58,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ClusterHosts, "cluster-host-suffix", "", "DNS suffix below which each cluster answers at a host name of its own, CLUSTER.SUFFIX, with a certificate of its own authority; empty: none does")
 	fs.StringVar(&o.WriteKubeconfig, "write-kubeconfig", o.WriteKubeconfig, "file to merge an administrator's kubeconfig into; empty writes none")
 
+	o.tls.addFlags(fs)
 	o.access.addFlags(fs)
 
 	fs.IPNetVar(&o.ServiceRange, "service-cluster-ip-range", o.ServiceRange, "range of the cluster IPs of services")
@@ -103,6 +105,7 @@ func (o *options) validate() error {
 		errs = append(errs, errors.New("--history-max-bytes and --decoded-object-bytes must not be negative"))
 	}
 	errs = append(errs, o.record.validate(), o.admit.Validate())
-	errs = append(errs, o.encryption.validate(), o.access.validate())
+	_, err := o.tls.tls()
+	errs = append(errs, o.encryption.validate(), o.access.validate(), err)
 	return errors.Join(errs...)
 }

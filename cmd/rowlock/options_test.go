@@ -46,12 +46,14 @@ func TestWrongFlags(t *testing.T) {
 		"server", "--database=mysql://h/d", "--secure-port=70000", "--service-cluster-ip-range=10.0.0.0/31",
 		"--event-ttl=0s", "--history-max-bytes=-1", "--shutdown-delay-duration=-1s",
 		"--enable-admission-plugins=Nope,EventRateLimit", "--disable-admission-plugins=EventRateLimit",
+		"--tls-cert-file=a.crt", "--tls-min-version=VersionTLS10", "--tls-cipher-suites=NOPE", "--tls-curve-preferences=1",
 	})
 	err := root.ExecuteContext(t.Context())
 	if err == nil {
 		t.Fatal("wrong flags were taken")
 	}
-	for _, words := range []string{"mysql", "--secure-port 70000", "--service-cluster-ip-range", "--event-ttl", "--history-max-bytes", "--shutdown-delay-duration", `enable-admission-plugins plugin "Nope" is unknown`, "[EventRateLimit] in enable-admission-plugins"} {
+	for _, words := range []string{"mysql", "--secure-port 70000", "--service-cluster-ip-range", "--event-ttl", "--history-max-bytes", "--shutdown-delay-duration", `enable-admission-plugins plugin "Nope" is unknown`, "[EventRateLimit] in enable-admission-plugins",
+		"--tls-private-key-file must be given together", "--tls-min-version VersionTLS10", "--tls-cipher-suites: Cipher suite NOPE", "--tls-curve-preferences"} {
 		if !strings.Contains(err.Error(), words) {
 			t.Errorf("no word of %s in: %v", words, err)
 		}

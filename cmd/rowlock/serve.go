@@ -15,6 +15,7 @@ import (
 
 	"github.com/rowlock-io/rowlock/server"
 	"github.com/rowlock-io/rowlock/server/controlplane"
+	"github.com/rowlock-io/rowlock/server/kubeconfig"
 	"github.com/rowlock-io/rowlock/server/pki"
 	"github.com/rowlock-io/rowlock/server/seal"
 )
@@ -79,6 +80,10 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 		return errors.Join(err, clusters.Close())
 	}
 	defer release()
+	secure, err := o.tls.tls()
+	if err != nil {
+		return errors.Join(err, clusters.Close())
+	}
 	serving, err := pki.NewServing(plane.Identity().ClusterCA, o.hosts(plane))
 	if err != nil {
 		return errors.Join(err, clusters.Close())
@@ -88,7 +93,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	}
 	s, err := server.New(server.Config{
 		Listener: listener, Serving: serving, Clusters: clusters, Default: defaultCluster, Domain: o.ClusterHosts,
-		ShutdownDelay: o.ShutdownDelay, DrainTimeout: drainTimeout, Log: log,
+		ShutdownDelay: o.ShutdownDelay, DrainTimeout: drainTimeout, Log: log, TLS: secure,
 	})
 	if err != nil {
 		return errors.Join(err, clusters.Close())
@@ -130,6 +135,9 @@ func (o *options) hosts(plane *controlplane.ControlPlane) []string {
 	}
 	if ip := o.advertise(); ip != nil {
 		names = append(names, ip.String())
+	}
+	if o.tls.custom() {
+		names = append(names, kubeconfig.OwnName)
 	}
 	return pki.Hosts(plane.ServiceIP(), "", names...)
 }

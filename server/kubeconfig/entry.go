@@ -87,6 +87,12 @@ func (e Entry) put(config *api.Config, name string) {
 	cluster.Server = e.Server
 	cluster.CertificateAuthority, cluster.CertificateAuthorityData = "", e.CA
 	cluster.InsecureSkipTLSVerify = false
+	switch {
+	case e.Own:
+		cluster.TLSServerName = OwnName
+	case cluster.TLSServerName == OwnName:
+		cluster.TLSServerName = ""
+	}
 
 	user := config.AuthInfos[name]
 	if user == nil {

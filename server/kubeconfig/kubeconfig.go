@@ -34,7 +34,12 @@ type Entry struct {
 	CA     []byte // PEM
 	Cert   []byte // PEM, of the user
 	Key    []byte // PEM, of the user
+	// Own has clients ask for the certificate that CA issued, by OwnName: others see another one.
+	Own bool
 }
+
+// OwnName is a name that no certificate but the cluster's own is for.
+const OwnName = "own.rowlock.internal"
 
 // File says where to write.
 type File struct {

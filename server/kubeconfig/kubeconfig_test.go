@@ -142,6 +142,32 @@ func TestNewFile(t *testing.T) {
 	}
 }
 
+// Clients ask for the cluster's own certificate as long as the entry says so; a name that users chose stays.
+func TestOwnCertificateIsAskedForByName(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "config")
+	e, _ := newEntry(t, "https://127.0.0.1:6443")
+	is := func(want string) {
+		t.Helper()
+		if got := read(t, path).Clusters["rowlock"].TLSServerName; got != want {
+			t.Errorf("tls-server-name %q, want %q", got, want)
+		}
+	}
+	e.Own = true
+	write(t, kubeconfig.File{Path: path}, e, false)
+	is(kubeconfig.OwnName)
+	e.Own = false
+	write(t, kubeconfig.File{Path: path}, e, false)
+	is("")
+	config := read(t, path)
+	config.Clusters["rowlock"].TLSServerName = "chosen"
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	write(t, kubeconfig.File{Path: path}, e, false)
+	is("chosen")
+}
+
 func TestWhatIsThereStays(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config")

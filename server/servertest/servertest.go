@@ -41,6 +41,7 @@ type Config struct {
 	Idle     time.Duration // see server.ClustersConfig
 	Log      *slog.Logger  // nil: nothing is logged
 	Domain   string        // see server.Config
+	TLS      server.TLS
 
 	HeaderTimeout time.Duration // see server.Config
 }
@@ -132,7 +133,7 @@ func (s *Server) run(ctx context.Context, listener net.Listener, names []string,
 	}
 	srv, err := server.New(server.Config{
 		Listener: listener, Serving: serving, Clusters: s.Clusters, Default: Default, Domain: cfg.Domain, HeaderTimeout: cfg.HeaderTimeout,
-		DrainTimeout: 10 * time.Second, Log: cfg.Log,
+		DrainTimeout: 10 * time.Second, Log: cfg.Log, TLS: cfg.TLS,
 	})
 	if err != nil {
 		return err
