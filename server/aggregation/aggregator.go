@@ -55,6 +55,7 @@ type Aggregator struct {
 	remote   atomic.Pointer[table] // nil: none
 	backends sync.WaitGroup        // their goroutines
 
+	room       *room
 	publishing sync.Mutex // held while discovery is made
 
 	mu     sync.Mutex
@@ -68,7 +69,7 @@ type table map[schema.GroupVersion]*backend
 func New(cfg Config) *Aggregator {
 	a := &Aggregator{
 		cfg: cfg, certificate: &certificate{authority: cfg.FrontProxy, now: time.Now},
-		wake: make(chan struct{}, 1), synced: make(chan struct{}),
+		wake: make(chan struct{}, 1), synced: make(chan struct{}), room: newRoom(),
 		informers: externalversions.NewSharedInformerFactoryWithOptions(cfg.Client, 0, externalversions.WithTransform(slim)),
 	}
 	informer := a.informers.Apiregistration().V1().APIServices()

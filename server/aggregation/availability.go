@@ -36,6 +36,7 @@ const (
 func (b *backend) run(ctx context.Context) {
 	var followers sync.WaitGroup
 	defer followers.Wait()
+	defer b.letGo()
 	namespace, service := b.spec.Service.Namespace, b.spec.Service.Name
 	followers.Go(func() {
 		b.follow(ctx, func(ctx context.Context) (watch.Interface, error) {

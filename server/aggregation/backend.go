@@ -36,7 +36,8 @@ type backend struct {
 	rt       *http.Transport
 	describe discovery.Version // what the server said last
 
-	openAPI openAPI // of run alone
+	openAPI             openAPI // of run alone, as are
+	discovered, written int64   // weights of describe and openAPI
 }
 
 func newBackend(a *Aggregator, service *apiregistration.APIService) *backend {

@@ -15,6 +15,7 @@ import (
 	clientdiscovery "k8s.io/client-go/discovery"
 
 	"github.com/rowlock-io/rowlock/server/discovery"
+	"github.com/rowlock-io/rowlock/server/outbound"
 )
 
 // sourceName is the name of what aggregated servers say among the sources of discovery and OpenAPI.
@@ -82,7 +83,19 @@ func (b *backend) stale() {
 
 // learn asks the server what it serves and how that is described.
 func (b *backend) learn(ctx context.Context) error {
+	leave, err := b.a.room.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	v, err := b.discover(ctx)
+	if err != nil {
+		return fmt.Errorf("discovery: %w", err)
+	}
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = b.a.room.replace(&b.discovered, weigh(text))
+	}
 	if err != nil {
 		return fmt.Errorf("discovery: %w", err)
 	}
@@ -92,6 +105,11 @@ func (b *backend) learn(ctx context.Context) error {
 		b.log.Debug("Server of an APIService does not describe itself", "apiService", b.name, "err", err)
 	}
 	return nil
+}
+
+// letGo gives back the room of what is remembered.
+func (b *backend) letGo() {
+	_, _ = b.a.room.replace(&b.discovered, 0), b.a.room.replace(&b.written, 0) // less is never too much
 }
 
 // discover reads the aggregated document of the server or, when it has none, the older one of the version.
@@ -168,5 +186,8 @@ func fill(v *apidiscoveryv2.APIVersionDiscovery) {
 
 func whole(resp *http.Response) ([]byte, error) {
 	body, err := io.ReadAll(resp.Body)
+	if err == nil && weigh(body) > maxWeight {
+		err = outbound.ErrTooLarge
+	}
 	return body, errors.Join(err, resp.Body.Close())
 }

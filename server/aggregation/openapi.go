@@ -128,7 +128,7 @@ func (b *backend) fetchV2(ctx context.Context) error {
 		return nil
 	case http.StatusNotFound:
 		b.openAPI.v2, b.openAPI.etag = nil, ""
-		return nil
+		return b.a.room.replace(&b.written, 0)
 	case http.StatusOK:
 	default:
 		return fmt.Errorf("v2 document: status %d", resp.StatusCode)
@@ -140,6 +140,9 @@ func (b *backend) fetchV2(ctx context.Context) error {
 	part := aggregator.FilterSpecByPathsWithoutSideEffects(all, []string{"/apis/" + b.groupVersion().String() + "/"})
 	text, err := part.MarshalJSON()
 	if err != nil {
+		return fmt.Errorf("v2 document: %w", err)
+	}
+	if err := b.a.room.replace(&b.written, weigh(text)); err != nil {
 		return fmt.Errorf("v2 document: %w", err)
 	}
 	b.openAPI.v2, b.openAPI.etag = text, resp.Header.Get("Etag")
