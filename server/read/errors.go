@@ -33,13 +33,22 @@ func apiError(err error) error {
 	case errors.Is(err, storage.ErrCompacted):
 		return apierrors.NewResourceExpired(listExpired)
 	case errors.Is(err, storage.ErrBusy), errors.Is(err, storage.ErrClosed), errors.Is(err, storage.ErrSchema), errors.Is(err, storage.ErrInUse):
-		e := apierrors.NewServiceUnavailable(err.Error())
+		e := apierrors.NewServiceUnavailable(forClients(err))
 		e.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: retrySeconds}
 		return e
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
 	}
 	return apierrors.NewInternalError(err)
+}
+
+// forClients is what clients are told of trouble with the database. What the database itself said names its host and user,
+// which are nothing for the tenants of a cluster.
+func forClients(err error) string {
+	if words := storage.HintOf(err); words != "" {
+		return words
+	}
+	return "the database is not available at the moment"
 }
 
 // fail answers a request with an error.
