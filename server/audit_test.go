@@ -57,7 +57,13 @@ func newRecording(t *testing.T, policy string, change func(*options.AuditOptions
 			t.Error(err)
 		}
 	})
-	cfg.Plane = func(c *controlplane.Config) { c.Record.Audit = recorder }
+	plane := cfg.Plane
+	cfg.Plane = func(c *controlplane.Config) {
+		if plane != nil {
+			plane(c)
+		}
+		c.Record.Audit = recorder
+	}
 	r.Server = servertest.Start(t, cfg)
 	r.stop = func() {
 		if err := r.Stop(); err != nil {

@@ -7,9 +7,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -328,4 +330,38 @@ func policyOnCustom(t *testing.T, e env) {
 	if _, err := k.client(t, "v1").Create(t.Context(), k.thing("v1", "few", nil), metav1.CreateOptions{}); err != nil {
 		t.Error(err)
 	}
+}
+
+// quotaOnCustom: quotas count custom resources, and have no more of them.
+func quotaOnCustom(t *testing.T, e env) {
+	k := newKind(t, e)
+	counted := corev1.ResourceName("count/things." + k.group)
+	api := e.client.CoreV1().ResourceQuotas(e.namespace)
+	quota := create(t, api.Create, &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "few"}, Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{counted: resource.MustParse("2")}},
+	})
+	// What is there already is for a controller to count.
+	quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{counted: resource.MustParse("1")}}
+	if _, err := api.UpdateStatus(t.Context(), quota, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the quota is charged", func() bool {
+		_, err := k.client(t, "v1").Create(t.Context(), k.thing("v1", "first", nil), metav1.CreateOptions{})
+		if err != nil {
+			return false // until the usage is known
+		}
+		now, err := api.Get(t.Context(), "few", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := now.Status.Used[counted]; used.Value() == 2 {
+			return true
+		}
+		if err := k.client(t, "v1").Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		return false
+	})
+	_, err := k.client(t, "v1").Create(t.Context(), k.thing("v1", "second", nil), metav1.CreateOptions{})
+	wantDenied(t, err, "exceeded quota: few", "used: "+string(counted)+"=2")
 }

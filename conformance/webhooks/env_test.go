@@ -54,6 +54,7 @@ func TestWebhooks(t *testing.T) {
 		"should deny crd creation":                                                                    denyCRD,
 		"should be able to convert from CR v1 to CR v2":                                               convertOne,
 		"should be able to convert a non homogeneous list of CRs":                                     convertList,
+		"a quota counts custom resources":                                                             quotaOnCustom,
 		"a policy with custom resources as parameters":                                                policyOnCustom,
 		"a dry run calls only webhooks without side effects":                                          dryRun,
 	}

@@ -6,7 +6,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	upstream "k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/rest"
 
 	"github.com/rowlock-io/rowlock/admission"
 )
@@ -18,8 +20,30 @@ func (c *ControlPlane) newAdmission() (upstream.Interface, error) {
 		Client:  c.clients.kube, Dynamic: c.clients.dynamic, Informers: c.informers, Mapper: mapperOf(c.catalogue, &c.kinds),
 		Authorizer: c.access.authorizer, Done: c.stopped,
 		Count: func(resource string) int { return c.backend.Cache.Snapshot(resource).Len() },
-		Start: c.late.start, Webhooks: c.backends.webhooks, Services: c.backends.services,
+		Start: c.late.start, Webhooks: c.tracedWebhooks(), Services: c.backends.services,
 	})
+}
+
+// tracedWebhooks has calls of webhooks belong to the trace of the request that they are made for.
+func (c *ControlPlane) tracedWebhooks() webhook.AuthenticationInfoResolverWrapper {
+	return func(delegate webhook.AuthenticationInfoResolver) webhook.AuthenticationInfoResolver {
+		delegate = c.backends.webhooks(delegate)
+		if c.cfg.Record.Tracer == nil {
+			return delegate
+		}
+		traced := func(cfg *rest.Config, err error) (*rest.Config, error) {
+			if err == nil {
+				c.cfg.Record.client(cfg)
+			}
+			return cfg, err
+		}
+		return &webhook.AuthenticationInfoResolverDelegator{
+			ClientConfigForFunc: func(hostPort string) (*rest.Config, error) { return traced(delegate.ClientConfigFor(hostPort)) },
+			ClientConfigForServiceFunc: func(name, namespace string, port int) (*rest.Config, error) {
+				return traced(delegate.ClientConfigForService(name, namespace, port))
+			},
+		}
+	}
 }
 
 // lateInformers starts informers that somebody asked for while the cluster was running.
