@@ -37,9 +37,10 @@ func ownAddress(t *testing.T) net.IP {
 type workload struct {
 	plain, tls *httptest.Server
 
-	mu     sync.Mutex
-	uris   []string
-	answer http.HandlerFunc
+	mu      sync.Mutex
+	uris    []string
+	headers []http.Header
+	answer  http.HandlerFunc
 }
 
 func newWorkload(t *testing.T) *workload {
@@ -48,6 +49,7 @@ func newWorkload(t *testing.T) *workload {
 	h := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		w.mu.Lock()
 		w.uris = append(w.uris, req.RequestURI)
+		w.headers = append(w.headers, req.Header.Clone())
 		answer := w.answer
 		w.mu.Unlock()
 		if answer != nil {
@@ -75,8 +77,14 @@ func (w *workload) take() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	uris := w.uris
-	w.uris = nil
+	w.uris, w.headers = nil, nil
 	return uris
+}
+
+func (w *workload) answerWith(h http.HandlerFunc) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = h
 }
 
 func address(s *httptest.Server) *net.TCPAddr { return s.Listener.Addr().(*net.TCPAddr) }

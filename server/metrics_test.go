@@ -4,14 +4,18 @@ import (
 	"bufio"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
 
 // absent are series of kube-apiserver that this server does not have, by prefix, with the reason.
 var absent = map[string]string{
-	"aggregator_":               "APIServices of other servers come with aggregation",
 	"apiserver_cache_list_":     "upstream's watch cache is not used",
 	"apiserver_watch_cache_":    "upstream's watch cache is not used: cache_* tells of ours",
 	"watch_cache_":              "upstream's watch cache is not used",
@@ -31,6 +35,18 @@ var absent = map[string]string{
 	"workqueue_":                "the server's parts are no work queues",
 }
 
+// counting is for the one cluster of the process whose APIServices are counted: the series are upstream's registry's.
+var counting = sync.OnceValue(func() *controlplane.Metrics {
+	metrics, err := controlplane.NewMetrics(prometheus.NewRegistry())
+	if err == nil {
+		err = metrics.CountAggregation()
+	}
+	if err != nil {
+		panic(err)
+	}
+	return metrics
+})
+
 // TestMetrics looks for the names of kube-apiserver in /metrics, which dashboards know.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
@@ -43,6 +59,24 @@ func TestMetrics(t *testing.T) {
 	if resp.Status != 201 {
 		t.Fatalf("%d %s", resp.Status, resp.Body)
 	}
+	services := newAggregatorClient(t, servertest.Start(t, servertest.Config{Plane: func(cfg *controlplane.Config) { cfg.Metrics = counting() }})).ApiregistrationV1().APIServices()
+	other := wardleService("none", 443)
+	other.Spec.Group, other.Name = "counted.example.com", "v1.counted.example.com"
+	remote := other.Spec
+	other.Spec.Service, other.Spec.InsecureSkipTLSVerify = nil, false // which is available
+	other, err := services.Create(t.Context(), other, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Spec = remote // which is not, and that is a change
+	if _, err := services.Update(t.Context(), other, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "APIServices are counted", func() bool {
+		text := get(t, "/metrics", "text/plain")
+		return strings.Contains(text, `aggregator_unavailable_apiservice{name="v1.apps"} 0`) && strings.Contains(text, `aggregator_unavailable_apiservice{name="v1.counted.example.com"} 1`) &&
+			strings.Contains(text, `aggregator_unavailable_apiservice_total{name="v1.counted.example.com",reason="ServiceNotFound"} 1`)
+	})
 	have := map[string]bool{}
 	for line := range strings.SplitSeq(get(t, "/metrics", "text/plain"), "\n") {
 		if fields := strings.Fields(line); len(fields) == 4 && fields[1] == "TYPE" {
@@ -71,6 +105,12 @@ func TestMetrics(t *testing.T) {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
+	if err := services.Delete(t.Context(), other.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the APIService is forgotten", func() bool {
+		return !strings.Contains(get(t, "/metrics", "text/plain"), `aggregator_unavailable_apiservice{name="v1.counted.example.com"}`)
+	})
 	for prefix := range absent {
 		if !excused[prefix] {
 			t.Errorf("%s: no name of kube-apiserver begins like that", prefix)

@@ -123,6 +123,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	wait := firstRetry
+	var counted map[string]bool
 	for first := true; ; first = false {
 		if !first {
 			select {
@@ -135,6 +136,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 		all, err := a.services.List(labels.Everything())
 		if err == nil {
 			a.route(ctx, all)
+			counted = a.cfg.Metrics.gauges(all, counted)
 			if first {
 				close(a.synced)
 			}

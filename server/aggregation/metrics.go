@@ -27,6 +27,24 @@ func (m *Metrics) count(was, is *apiregistration.APIService) {
 	}
 }
 
+// gauges follows what the APIServices say, and forgets those that are gone. known is what it returned before.
+func (m *Metrics) gauges(all []*apiregistration.APIService, known map[string]bool) map[string]bool {
+	if m == nil {
+		return nil
+	}
+	now := make(map[string]bool, len(all))
+	for _, s := range all {
+		m.gauge(s)
+		now[s.Name] = true
+	}
+	for name := range known {
+		if !now[name] {
+			m.forget(name)
+		}
+	}
+	return now
+}
+
 func (m *Metrics) forget(name string) {
 	if m != nil {
 		m.upstream.ForgetAPIService(name)

@@ -29,7 +29,6 @@ type openAPI struct {
 
 func (a *Aggregator) forget(b *backend) {
 	a.cfg.OpenAPI.RemoveSource(b.openAPISource())
-	a.cfg.Metrics.forget(b.name)
 }
 
 func (b *backend) openAPISource() string { return sourceName + "/" + b.name }
