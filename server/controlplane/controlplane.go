@@ -142,6 +142,7 @@ func (c *ControlPlane) build() error {
 	chainConfig.Fair = c.fairness.Filter
 	chainConfig = c.cfg.Record.into(chainConfig, c.cfg.Name)
 	c.clients.late.set(filters.Loopback(routes, chainConfig))
+	c.backends.self.handler.set(filters.Loopback(c.behind(), chainConfig))
 	c.handler = filters.New(routes, chainConfig)
 	c.newBootstrap()
 	return nil

@@ -36,7 +36,7 @@ type backends struct {
 func newBackends(c *ControlPlane) *backends {
 	b := &backends{
 		dialer: outbound.NewDialer(c.cfg.Outbound.Config), slices: outbound.NewSlices(c.clients.kube),
-		self: &self{handler: c.clients.late, authority: c.identity.ClusterCA},
+		self: &self{authority: c.identity.ClusterCA},
 	}
 	b.services = outbound.NewResolver(outbound.ResolverConfig{
 		Services:    c.informers.Core().V1().Services().Lister(),

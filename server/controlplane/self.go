@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,10 +20,10 @@ const selfHost = "kubernetes.default.svc"
 // selfLifetime is longer than a process lives; the authority's end is before it.
 const selfLifetime = 10 * 365 * 24 * time.Hour
 
-// self answers calls of webhooks at the cluster's own API, which come as TLS, over connections within the process. It
-// starts with the first of them.
+// self answers calls of webhooks that are at the cluster's own API, which come as TLS, over connections within the process.
+// It starts with the first of them.
 type self struct {
-	handler   http.Handler
+	handler   lateHandler
 	authority *pki.Authority
 
 	mu       sync.Mutex
@@ -30,6 +31,20 @@ type self struct {
 	listener *loopback.Listener
 	server   *http.Server
 	done     chan struct{}
+}
+
+// behind is all of the API that such calls reach: the servers behind it. They come with the server's own rights, and whoever
+// may register a webhook must not have these used on the cluster's own objects.
+func (c *ControlPlane) behind() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		group, rest := groupOf(req.URL.Path)
+		h := c.remotes.Find(group, rest)
+		if h == nil || req.Method != http.MethodPost || !strings.HasPrefix(req.URL.Path, "/apis/") {
+			http.Error(w, "a webhook behind the service kubernetes must be at an aggregated API server", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, req)
+	})
 }
 
 // config is how webhooks' clients call it: as the server itself, as in kube-apiserver.
@@ -46,7 +61,7 @@ func (s *self) config() (*rest.Config, error) {
 		}
 		s.listener, s.done = loopback.NewListener(), make(chan struct{})
 		s.server = &http.Server{
-			Handler: s.handler, ReadHeaderTimeout: 10 * time.Second,
+			Handler: &s.handler, ReadHeaderTimeout: 10 * time.Second,
 			TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair.TLS}},
 		}
 		go func() {
