@@ -1,12 +1,19 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
+
+	"k8s.io/client-go/util/cert"
+	"k8s.io/client-go/util/keyutil"
 
 	"github.com/rowlock-io/rowlock/conformance/harness"
 )
@@ -31,13 +38,41 @@ func serverFlags(target harness.Target) []string {
 	return []string{"--etcd-compaction-interval=1m"} // its address is the harness's
 }
 
+// signer makes an authority for the certificates that kube-controller-manager signs, and returns the files of it. The
+// cluster's own does not leave the server.
+func signer(t *testing.T, dir string) (crt, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := cert.NewSelfSignedCACert(cert.Config{CommonName: "signer"}, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := keyutil.MarshalPrivateKeyToPEM(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crt, key = filepath.Join(dir, "signer.crt"), filepath.Join(dir, "signer.key")
+	public := pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: authority.Raw})
+	for file, data := range map[string][]byte{crt: public, key: secret} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return crt, key
+}
+
 // run starts a cluster with its controllers, runs the tests and returns how each ended.
 func (s *suite) run(t *testing.T) []result {
 	t.Helper()
 	binary, ginkgo, kubectl := harness.Suite(t), harness.Ginkgo(t), harness.Kubectl(t)
 	cluster := s.target.NewCluster(t)
-	server := cluster.StartServer(t, serverFlags(s.target)...)
-	cluster.StartControllers(t, server)
+	crt, key := signer(t, cluster.Dir)
+	server := cluster.StartServer(t, append(serverFlags(s.target), "--client-ca-file="+crt)...)
+	cluster.StartControllers(t, server, "--cluster-signing-cert-file="+crt, "--cluster-signing-key-file="+key,
+		"--controllers=*,token-cleaner-controller")
 	if s.scheduler {
 		cluster.StartScheduler(t, server)
 	}
