@@ -56,7 +56,7 @@ func (d *definition) newServing() (*serving, error) {
 		nil, nil, // discovery is served elsewhere
 		known, cfg.NotFound, storages{d: d, s: s}, cfg.Admission,
 		nil, // establishing: its only use is in handlers of events, of which known has none
-		cfg.Services, cfg.Webhooks, 1, cfg.Authorizer, cfg.RequestTimeout, cfg.MinRequestTimeout, models, cfg.MaxRequestBodyBytes)
+		cfg.Services, cfg.converters(), 1, cfg.Authorizer, cfg.RequestTimeout, cfg.MinRequestTimeout, models, cfg.MaxRequestBodyBytes)
 	if err != nil {
 		return nil, err
 	}
