@@ -29,7 +29,7 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 		case <-ctx.Done():
 			return
 		}
-		if q.look(allocated()) {
+		if q.look(allocated(), alive()) {
 			giveBack(log)
 		}
 	}
@@ -44,8 +44,8 @@ func giveBack(log *slog.Logger) {
 
 const (
 	quietInterval = 2 * time.Second
-	quietBytes    = 4 << 20  // a server is quiet that allocated no more in an interval
-	burstBytes    = 64 << 20 // and it is worth a collection when this much was allocated since the last
+	quietBytes    = 16 << 20 // a server is quiet that allocated no more in an interval
+	burstBytes    = 64 << 20 // and it is worth a collection when this much was allocated since the last, and as much as is alive
 )
 
 // quiet notices the end of bursts by the bytes that were ever allocated.
@@ -54,19 +54,24 @@ type quiet struct {
 	given uint64 // when memory was last given back
 }
 
-// look tells whether it is time to give back memory.
-func (q *quiet) look(allocated uint64) bool {
+// look tells whether it is time to give back memory, from the bytes that were ever allocated and those that are alive.
+func (q *quiet) look(allocated, alive uint64) bool {
 	still := allocated-q.seen <= quietBytes
 	q.seen = allocated
-	if !still || allocated-q.given < burstBytes {
+	if !still || allocated-q.given < max(burstBytes, alive) {
 		return false
 	}
 	q.given = allocated
 	return true
 }
 
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+func allocated() uint64 { return metric("/gc/heap/allocs:bytes") }
+
+// alive is what the last collection left.
+func alive() uint64 { return metric("/gc/heap/live:bytes") }
+
+func metric(name string) uint64 {
+	sample := []metrics.Sample{{Name: name}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }

@@ -39,7 +39,7 @@ func (v *View) growLocked() {
 		return
 	}
 	d := &decoded{obj: seed, rev: rev}
-	d.bytes = int64(len(plain)) * decodedPerEncoded
+	d.bytes = v.codec.decodedBytes(plain)
 	v.obj = weak.Make(d)
 	v.decodes = 1
 	v.codec.cfg.Hot.add(d)

@@ -28,7 +28,7 @@ import (
 // created in v1, and no other version was ever stored here.
 func (h *Handler) control(ctx context.Context) error {
 	informer := h.newInformer()
-	client := h.cfg.Client.ApiextensionsV1()
+	client := outlineClient{h.cfg.Client.ApiextensionsV1()}
 	naming := status.NewNamingConditionController(klog.FromContext(ctx), informer, client)
 	establishing := establish.NewEstablishingController(informer, client)
 	approval := apiapproval.NewKubernetesAPIApprovalPolicyConformantConditionController(informer, client)
