@@ -25,12 +25,12 @@ import (
 )
 
 // needle is in everything that must not be found, and control in what must, or nothing was looked through. Their length is a
-// multiple of three, so that base64 of what begins with them begins with theirs.
+// multiple of three, so that base64 of what begins with them begins with theirs. The needle may be a label too.
 const (
-	needle  = "top secret needle!"
+	needle  = "top-secret-needles"
 	control = "this may be found!"
 	// privateKey begins the keys of the cluster's authorities, which are sealed.
-	privateKey = "-----BEGIN PRIVATE KEY-----"
+	privateKey = "-----BEGIN EC PRIVATE KEY-----"
 )
 
 // spellings are the forms in which a text may turn up in files and dumps.
@@ -151,7 +151,7 @@ func writeSecrets(t *testing.T, client kubernetes.Interface) {
 		"created":  {Data: map[string][]byte{"k": []byte(needle)}},
 		"strings":  {StringData: map[string]string{"k": needle}},
 		"applied":  {ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: lastApplied}}, Data: map[string][]byte{"k": []byte(needle)}},
-		"labelled": {ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"l": strings.Trim(strings.ReplaceAll(needle, " ", "-"), "!")}}, Data: map[string][]byte{"k": []byte(needle)}},
+		"labelled": {ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"l": needle}}, Data: map[string][]byte{"k": []byte(needle)}},
 		"token": {
 			ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.ServiceAccountNameKey: "default"}},
 			Type:       corev1.SecretTypeServiceAccountToken, Data: map[string][]byte{corev1.ServiceAccountTokenKey: []byte(needle)},
