@@ -68,7 +68,7 @@ func New(cfg Config) (*Server, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSConfig:         cfg.TLS.base(),
-		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), // handshakes that clients give up
+		ErrorLog:          newConnectionErrors(cfg.Log),
 	}
 	var err error
 	if s.certs, err = cfg.TLS.open(cfg.Serving); err != nil {

@@ -11,11 +11,22 @@ import (
 )
 
 // newLogger writes to w and takes over what libraries log through klog. Level is Kubernetes' -v: 0 and 1 are info, 2 and
-// more debug.
-func newLogger(w io.Writer, format string, level int) (*slog.Logger, error) {
-	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if level >= 2 {
-		opts.Level = min(slog.LevelDebug, slog.Level(-level)) // as deep as libraries say it
+// more debug. The function changes it.
+func newLogger(w io.Writer, format string, level int) (*slog.Logger, func(int) error, error) {
+	var shown slog.LevelVar
+	opts := &slog.HandlerOptions{Level: &shown}
+	set := func(level int) error {
+		if err := setVerbosity(level); err != nil {
+			return err
+		}
+		shown.Set(slog.LevelInfo)
+		if level >= 2 {
+			shown.Set(min(slog.LevelDebug, slog.Level(-level))) // as deep as libraries say it
+		}
+		return nil
+	}
+	if err := set(level); err != nil {
+		return nil, nil, err
 	}
 	var h slog.Handler
 	switch format {
@@ -24,16 +35,13 @@ func newLogger(w io.Writer, format string, level int) (*slog.Logger, error) {
 	case "json":
 		h = slog.NewJSONHandler(w, opts)
 	default:
-		return nil, fmt.Errorf("--logging-format %q must be text or json", format)
+		return nil, nil, fmt.Errorf("--logging-format %q must be text or json", format)
 	}
 	log := slog.New(h)
 	// Libraries are talkative at info: what they say there is shown as debug is.
 	klog.SetSlogLogger(slog.New(newLimit(demote{h})))
-	if err := setVerbosity(level); err != nil {
-		return nil, err
-	}
 	slog.SetDefault(log)
-	return log, nil
+	return log, set, nil
 }
 
 // setVerbosity says up to which level libraries log. From 2 on they also tell of slow requests.

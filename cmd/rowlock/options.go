@@ -14,8 +14,11 @@ import (
 
 // options are the flags of a server. Names and meanings are kube-apiserver's where it has the same.
 type options struct {
-	flow flowOptions
-	tls  tlsOptions
+	flow     flowOptions
+	http     httpOptions
+	features featureOptions
+	tls      tlsOptions
+	all      *pflag.FlagSet // of the command
 
 	BindAddress     net.IP
 	SecurePort      int
@@ -46,7 +49,10 @@ type options struct {
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
+	o.all = fs
 	o.flow.addFlags(fs)
+	o.http.addFlags(fs)
+	o.features.addFlags(fs)
 	_, serviceRange, _ := net.ParseCIDR(controlplane.DefaultServiceRange)
 	o.ServiceRange = *serviceRange
 	o.NodePortRange = utilnet.PortRange{Base: 30000, Size: 2768}
@@ -80,7 +86,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 
 // validate reports everything that is wrong at once.
 func (o *options) validate() error {
-	errs := []error{o.flow.validate()}
+	errs := []error{o.flow.validate(), o.http.validate(), o.features.validate()}
 	if o.BindAddress == nil {
 		errs = append(errs, errors.New("--bind-address must be an IP address"))
 	}

@@ -45,6 +45,7 @@ func TestWrongFlags(t *testing.T) {
 	root.SetArgs([]string{
 		"server", "--database=mysql://h/d", "--secure-port=70000", "--service-cluster-ip-range=10.0.0.0/31",
 		"--event-ttl=0s", "--history-max-bytes=-1", "--shutdown-delay-duration=-1s",
+		"--goaway-chance=0.5", "--strict-transport-security-directives=nope", "--cors-allowed-origins=ui.example", "--feature-gates=Nope=true", "--runtime-config=nope.example/v1=true",
 		"--enable-admission-plugins=Nope,EventRateLimit", "--disable-admission-plugins=EventRateLimit",
 		"--tls-cert-file=a.crt", "--tls-min-version=VersionTLS10", "--tls-cipher-suites=NOPE", "--tls-curve-preferences=1",
 	})
@@ -53,6 +54,7 @@ func TestWrongFlags(t *testing.T) {
 		t.Fatal("wrong flags were taken")
 	}
 	for _, words := range []string{"mysql", "--secure-port 70000", "--service-cluster-ip-range", "--event-ttl", "--history-max-bytes", "--shutdown-delay-duration", `enable-admission-plugins plugin "Nope" is unknown`, "[EventRateLimit] in enable-admission-plugins",
+		"--goaway-chance can not be less than 0 or greater than 0.02", "--strict-transport-security-directives invalid", "does not pin to start/end of host", "unrecognized feature gate: Nope", "unknown api groups nope.example/v1",
 		"--tls-private-key-file must be given together", "--tls-min-version VersionTLS10", "--tls-cipher-suites: Cipher suite NOPE", "--tls-curve-preferences"} {
 		if !strings.Contains(err.Error(), words) {
 			t.Errorf("no word of %s in: %v", words, err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apiserver/pkg/server/flagz"
 	"k8s.io/component-base/metrics/legacyregistry"
 
 	"github.com/rowlock-io/rowlock/server"
@@ -28,7 +29,11 @@ const drainTimeout = 30 * time.Second
 
 // serve runs a server until ctx ends.
 func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err error) {
-	log, err := newLogger(os.Stderr, o.LogFormat, o.Verbosity)
+	versions, err := o.features.apply()
+	if err != nil {
+		return err
+	}
+	log, verbosity, err := newLogger(os.Stderr, o.LogFormat, o.Verbosity)
 	if err != nil {
 		return err
 	}
@@ -67,6 +72,9 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	defer stopProviders()
 	planes := o.plane(port, d.shared(), keys, metrics, log)
 	planes.Flow = o.flow.limits()
+	planes.Hints = o.http.Hints
+	planes.Versions = versions
+	planes.Process = controlplane.Process{Flags: flagz.NamedFlagSetsReader{FlagSets: sections(o.all)}, SetVerbosity: verbosity}
 	planes.Record = record
 	planes.Encryption = providers
 	if err := o.access.apply(&planes); err != nil {

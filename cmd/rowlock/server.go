@@ -41,6 +41,7 @@ Make a key with: head -c 32 /dev/urandom | base64`,
 	cmd.Flags().StringVar(&url, "database", "", "postgres://… or sqlite:///FILE")
 	cmd.Flags().StringVar(&urlFile, "database-file", "", "file that holds the database's URL, to keep its password off the command line")
 	cmd.Flags().StringVar(&o.EncryptionKeyFile, "encryption-key-file", "", "file of the key that seals the clusters' identities and data keys (or the key itself in $"+seal.EnvVar+")")
+	_ = cmd.Flags().SetAnnotation("database", "classified", []string{"true"}) // may hold a password, which /flagz would show
 	o.addFlags(cmd.Flags())
 	return inSections(cmd)
 }

@@ -41,6 +41,7 @@ type Config struct {
 	TokenMaxExpiration   time.Duration
 	ExtendTokens         bool
 
+	Versions      *Versions // nil: those that kube-apiserver serves by default
 	EventTTL      time.Duration
 	ServiceRange  net.IPNet
 	NodePortRange utilnet.PortRange
@@ -72,7 +73,7 @@ func New(cfg Config) (*Catalogue, error) {
 		return nil, fmt.Errorf("core group: %w", err)
 	}
 	c.groups = append(c.groups, core)
-	enabled := enabledVersions()
+	enabled := cfg.Versions.enabled()
 	for _, p := range providers(cfg) {
 		info, err := p.NewRESTStorage(enabled, getter)
 		if err != nil {

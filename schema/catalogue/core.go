@@ -25,7 +25,7 @@ import (
 // newCore builds the core group. Upstream's own assembly reaches past the storage hook for node ports (straight to
 // etcd), so the storages are put together here from the same constructors.
 func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.APIGroupInfo, error) {
-	info, err := (&corerest.GenericConfig{EventTTL: cfg.EventTTL}).NewRESTStorage(enabledVersions(), g)
+	info, err := (&corerest.GenericConfig{EventTTL: cfg.EventTTL}).NewRESTStorage(cfg.Versions.enabled(), g)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
 	toolscache "k8s.io/client-go/tools/cache"
-	"k8s.io/kubernetes/pkg/controlplane"
 	"k8s.io/kubernetes/pkg/kubeapiserver"
 
 	"github.com/rowlock-io/rowlock/schema/adapter"
@@ -29,17 +28,12 @@ type optionsGetter struct {
 
 var _ generic.RESTOptionsGetter = &optionsGetter{}
 
-// enabledVersions are the groups and versions that kube-apiserver serves by default.
-func enabledVersions() *serverstorage.ResourceConfig {
-	return controlplane.DefaultAPIResourceConfigSource()
-}
-
 func newOptionsGetter(cfg Config) (*optionsGetter, error) {
 	etcd := options.NewEtcdOptions(storagebackend.NewDefaultConfig("/registry", nil))
 	// JSON is what goes to the database: operators read it with SQL, and most replies are made of its bytes.
 	etcd.DefaultStorageMediaType = runtime.ContentTypeJSON
 	fc := kubeapiserver.NewStorageFactoryConfig()
-	fc.APIResourceConfig = enabledVersions()
+	fc.APIResourceConfig = cfg.Versions.enabled()
 	f, err := fc.Complete(etcd).New()
 	if err != nil {
 		return nil, fmt.Errorf("storage versions: %w", err)

@@ -12,7 +12,7 @@ import (
 // version's APIService says.
 type Priority struct{ Group, Version int32 }
 
-// priorities are those that kube-apiserver gives the group versions which it serves by default.
+// priorities are those that kube-apiserver gives the group versions which it can serve.
 var priorities = map[schema.GroupVersion]Priority{
 	{Group: "apiregistration.k8s.io", Version: "v1"}:       {20000, 18}, // has no APIService of its own
 	{Group: "", Version: "v1"}:                             {18000, 1},
@@ -36,6 +36,30 @@ var priorities = map[schema.GroupVersion]Priority{
 	{Group: "discovery.k8s.io", Version: "v1"}:             {16200, 15},
 	{Group: "resource.k8s.io", Version: "v1"}:              {16200, 21},
 	{Group: "flowcontrol.apiserver.k8s.io", Version: "v1"}: {16100, 21},
+	// What is off by default.
+	{Group: "events.k8s.io", Version: "v1beta1"}:                 {17750, 5},
+	{Group: "authentication.k8s.io", Version: "v1beta1"}:         {17700, 9},
+	{Group: "authentication.k8s.io", Version: "v1alpha1"}:        {17700, 1},
+	{Group: "certificates.k8s.io", Version: "v1beta1"}:           {17300, 9},
+	{Group: "certificates.k8s.io", Version: "v1alpha1"}:          {17300, 1},
+	{Group: "admissionregistration.k8s.io", Version: "v1beta1"}:  {16700, 12},
+	{Group: "admissionregistration.k8s.io", Version: "v1alpha1"}: {16700, 9},
+	{Group: "coordination.k8s.io", Version: "v1beta1"}:           {16500, 13},
+	{Group: "coordination.k8s.io", Version: "v1alpha2"}:          {16500, 12},
+	{Group: "flowcontrol.apiserver.k8s.io", Version: "v1beta3"}:  {16100, 18},
+	{Group: "flowcontrol.apiserver.k8s.io", Version: "v1beta2"}:  {16100, 15},
+	{Group: "flowcontrol.apiserver.k8s.io", Version: "v1beta1"}:  {16100, 12},
+	{Group: "internal.apiserver.k8s.io", Version: "v1alpha1"}:    {16000, 9},
+	{Group: "storagemigration.k8s.io", Version: "v1beta1"}:       {15800, 9},
+	{Group: "networking.k8s.io", Version: "v1beta1"}:             {17200, 9},
+	{Group: "storage.k8s.io", Version: "v1beta1"}:                {16800, 9},
+	{Group: "storage.k8s.io", Version: "v1alpha1"}:               {16800, 1},
+	{Group: "scheduling.k8s.io", Version: "v1alpha2"}:            {16600, 2},
+	{Group: "node.k8s.io", Version: "v1alpha1"}:                  {16300, 1},
+	{Group: "node.k8s.io", Version: "v1beta1"}:                   {16300, 9},
+	{Group: "resource.k8s.io", Version: "v1beta2"}:               {16200, 15},
+	{Group: "resource.k8s.io", Version: "v1beta1"}:               {16200, 9},
+	{Group: "resource.k8s.io", Version: "v1alpha3"}:              {16200, 1},
 }
 
 // PriorityOf tells a built-in group version's place in discovery.

@@ -11,7 +11,9 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/rowlock-io/rowlock/admission"
+	"github.com/rowlock-io/rowlock/schema/catalogue"
 	"github.com/rowlock-io/rowlock/server/encryption"
+	"github.com/rowlock-io/rowlock/server/filters"
 	"github.com/rowlock-io/rowlock/server/seal"
 	"github.com/rowlock-io/rowlock/storage"
 )
@@ -50,6 +52,10 @@ type Config struct {
 
 	Record Record // of requests
 	Flow   Flow   // how many requests are served at a time
+
+	Versions *catalogue.Versions // what is served; nil: what kube-apiserver serves by default
+	Hints    filters.Hints       // to browsers and HTTP/2 clients
+	Process  Process             // shown by the operator's cluster
 
 	Metrics *Metrics // shared by all clusters of a process; nil: of its own
 	Log     *slog.Logger

@@ -139,7 +139,7 @@ func (c *ControlPlane) build() error {
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Audiences: c.access.APIAudiences,
 		FrontProxy: c.access.operatorProxy(), Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
 	}
-	chainConfig.Fair = c.fairness.Filter
+	chainConfig.Fair, chainConfig.Hints = c.fairness.Filter, c.cfg.Hints
 	chainConfig = c.cfg.Record.into(chainConfig, c.cfg.Name)
 	c.clients.late.set(filters.Loopback(routes, chainConfig))
 	c.backends.self.handler.set(filters.Loopback(c.behind(), chainConfig))
@@ -153,7 +153,7 @@ func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 		Backend: c.backend, Transform: c.transformer, Hot: c.hot, Client: c.clients.kube, Informers: c.informers,
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.authorizer, Audiences: c.access.APIAudiences,
 		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: c.cfg.TokenLifetime, ExtendTokens: !c.cfg.Access.ShortTokens,
-		EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
+		Versions: c.cfg.Versions, EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
 		NodeTransport: c.backends.nodes, Kubelet: c.backends.kubelet(),
 	})
 }

@@ -1,11 +1,15 @@
 package controlplane
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	handlers "k8s.io/apiserver/pkg/endpoints/handlers/metrics"
 	"k8s.io/apiserver/pkg/endpoints/metrics"
+	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/component-base/metrics/prometheus/compatversion"
 	_ "k8s.io/component-base/metrics/prometheus/restclient" // registers what client-go counts
 	_ "k8s.io/component-base/metrics/prometheus/version"    // and the version
 	"k8s.io/kubernetes/pkg/serviceaccount"
@@ -45,6 +49,8 @@ func countRequests() {
 	handlers.Register()
 	serviceaccount.RegisterMetrics()
 	utilfeature.DefaultMutableFeatureGate.AddMetrics()
+	v := compatibility.DefaultBuildEffectiveVersion()
+	compatversion.RecordCompatVersionInfo(context.Background(), "kube", v.BinaryVersion().String(), v.EmulationVersion().String(), v.MinCompatibilityVersion().String())
 }
 
 // watchSizes feeds upstream's sizes and counts of watch events of a resource.

@@ -11,7 +11,6 @@ import (
 	apidiscovery "k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
-	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/component-base/metrics/prometheus/slis"
 
 	"github.com/rowlock-io/rowlock/schema/openapi"
@@ -36,7 +35,7 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 	r.Handle("/version", ofVersion)
 	r.Handle("/version/", ofVersion)
 	if c.cfg.Operator {
-		r.Handle("/metrics", legacyregistry.HandlerWithReset())
+		r.Handle("/metrics", c.measurements())
 		slis.SLIMetricsWithReset{}.Install(r)
 		profiling(r)
 		paths = append(paths, "/metrics", "/metrics/slis")
@@ -50,6 +49,9 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 				paths = append(paths, "/api/"+gv.Version)
 			}
 		}
+	}
+	if c.cfg.Operator {
+		paths = append(paths, c.cfg.Process.install(r, paths)...)
 	}
 	r.Handle("/", index(func() []string { return append(documents.Paths(), paths...) }))
 	r.NotFound(notFound)

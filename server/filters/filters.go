@@ -35,6 +35,8 @@ type Config struct {
 	Timeout       time.Duration                             // of requests that are not long-running
 	Log           *slog.Logger
 
+	Hints Hints // to browsers and HTTP/2 clients
+
 	Fair func(http.Handler) http.Handler // makes requests wait for a seat; nil: none waits
 
 	AuditSink   audit.Sink // nil: requests are not recorded
@@ -63,10 +65,12 @@ func New(handler http.Handler, cfg Config) http.Handler {
 	handler = withAudit(handler, cfg)
 	handler = withTracing(handler, cfg)
 	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, cfg.FrontProxy)
+	handler = withOrigins(handler, cfg.Hints)
 	handler = upstream.WithWarningRecorder(handler)
 	handler = withTimeout(handler)
 	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, LongRunning, cfg.Serializer, cfg.Timeout)
 	handler = upstream.WithCacheControl(handler)
+	handler = withHints(handler, cfg.Hints)
 	handler = inner(handler)
 	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
 	handler = upstream.WithAuditInit(handler)
@@ -88,6 +92,7 @@ func Loopback(handler http.Handler, cfg Config) http.Handler {
 }
 
 func inner(handler http.Handler) http.Handler {
+	handler = withLatency(handler)
 	handler = upstream.WithRequestInfo(handler, resolver)
 	return upstream.WithRequestReceivedTimestamp(handler)
 }
