@@ -9,7 +9,11 @@ LEAN = ./storage/... ./server/seal
 
 FUZZTIME = 30s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz e2e e2e-sample bench
+# What CI fuzzes, for FUZZTIME_CI each.
+FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
+FUZZTIME_CI = 60s
+
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -22,7 +26,7 @@ deps:
 	.ci/deps
 
 # All that CI runs.
-test: deps build lint vet race-lean unit conformance e2e-sample
+test: deps build lint vet race-lean unit conformance e2e-sample fuzz-ci
 
 lint:
 	$(LINT) ./...
@@ -51,6 +55,9 @@ conformance: build
 fuzz:
 	grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's|^(.*)/[^/]*:func (.*)$$|\1 \2|' | \
 	while read -r dir name; do go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; done
+
+fuzz-ci:
+	FUZZTIME=$(FUZZTIME_CI) .ci/fuzz $(FUZZ_CI)
 
 # Upstream's end-to-end tests: all that ever passed, or a random sample of them.
 E2E = cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./e2e -count=1 -v -timeout 150m -run '^TestRun$$' -args

@@ -138,8 +138,18 @@ func FuzzProtobuf(f *testing.F) {
 	}
 	f.Add([]byte("k8s\x00"))
 	z := newFuzzed(f)
+	// Pods wait for the service account of their namespace, which nobody makes here.
+	core := shared.Client(f, servertest.Default).CoreV1()
+	namespace, err := core.Namespaces().Create(f.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "fuzzed-"}}, metav1.CreateOptions{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	if _, err := core.ServiceAccounts(namespace.Name).Create(f.Context(), account, metav1.CreateOptions{}); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		target := &url.URL{Path: "/api/v1/namespaces/default/pods", RawQuery: "dryRun=All"}
+		target := &url.URL{Path: "/api/v1/namespaces/" + namespace.Name + "/pods", RawQuery: "dryRun=All"}
 		z.serve(t, http.MethodPost, target, runtime.ContentTypeProtobuf, body)
 	})
 }
