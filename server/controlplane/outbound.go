@@ -34,8 +34,10 @@ type backends struct {
 }
 
 func newBackends(c *ControlPlane) *backends {
+	reach := c.cfg.Outbound.Config
+	reach.Tenant = !c.cfg.Operator
 	b := &backends{
-		dialer: outbound.NewDialer(c.cfg.Outbound.Config), slices: outbound.NewSlices(c.clients.kube),
+		dialer: outbound.NewDialer(reach), slices: outbound.NewSlices(c.clients.kube),
 		self: &self{authority: c.identity.ClusterCA},
 	}
 	b.services = outbound.NewResolver(outbound.ResolverConfig{

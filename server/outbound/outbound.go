@@ -30,6 +30,8 @@ import (
 type Config struct {
 	// AllowLoopback lets them end at this machine's loopback addresses, for development.
 	AllowLoopback bool
+	// Tenant tells that the users are not the operator's own: they do not reach this machine by its other addresses either.
+	Tenant bool
 }
 
 // Dialer makes the connections. It is safe for concurrent use.
@@ -37,6 +39,7 @@ type Dialer struct {
 	cfg    Config
 	dialer net.Dialer
 	holder *transport.DialHolder
+	own    func() ([]net.Addr, error) // this machine's addresses, which may change
 }
 
 // As upstream's dialers have it.
@@ -54,7 +57,7 @@ var ErrAddress = errors.New("address not allowed")
 
 // NewDialer returns a dialer.
 func NewDialer(cfg Config) *Dialer {
-	d := &Dialer{cfg: cfg}
+	d := &Dialer{cfg: cfg, own: net.InterfaceAddrs}
 	d.dialer = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: d.control}
 	d.holder = &transport.DialHolder{Dial: d.DialContext}
 	return d
@@ -80,7 +83,28 @@ func (d *Dialer) control(_ context.Context, network, address string, _ syscall.R
 	if err != nil {
 		return fmt.Errorf("%w: %q", ErrAddress, address)
 	}
-	return d.cfg.Check(at.Addr())
+	if err := d.cfg.Check(at.Addr()); err != nil || !d.cfg.Tenant {
+		return err
+	}
+	return d.notOwn(at.Addr())
+}
+
+// notOwn refuses addresses of this machine that Check knows nothing of: what listens there is the operator's.
+func (d *Dialer) notOwn(addr netip.Addr) error {
+	addr = addr.Unmap().WithZone("")
+	if addr.IsLoopback() {
+		return nil // Check has allowed it
+	}
+	all, err := d.own()
+	if err != nil {
+		return fmt.Errorf("%w: this machine's are not known: %w", ErrAddress, err)
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(addr.AsSlice()) {
+			return fmt.Errorf("%w: %s is the server's own address", ErrAddress, addr)
+		}
+	}
+	return nil
 }
 
 // Transport returns an HTTP transport that dials with d, in HTTP/2 where the other side speaks it.
