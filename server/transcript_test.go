@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -61,10 +62,21 @@ func TestTranscript(t *testing.T) {
 	}
 }
 
+// scripted is a request of a script. It is repeated until the answer contains a text: for what a server takes notice of
+// some time after it has answered.
+type scripted struct {
+	servertest.Request
+	until string
+}
+
 // answer sends a request and keeps what can be compared.
-func answer(t *testing.T, root string, r servertest.Request) fact {
+func answer(t *testing.T, root string, r scripted) fact {
 	t.Helper()
-	resp := wire.Send(t, root, r)
+	resp := wire.Send(t, root, r.Request)
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(resp.Body, r.until) && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+		resp = wire.Send(t, root, r.Request)
+	}
 	f := fact{Request: r.Method + " " + r.Path, Status: resp.Status, Header: map[string]string{}, Body: canonical(resp.Body)}
 	for _, name := range []string{"Content-Type", "Cache-Control", "Retry-After", "Warning", "Location", "X-Content-Type-Options"} {
 		if v := resp.Header.Values(name); len(v) > 0 {
@@ -75,13 +87,13 @@ func answer(t *testing.T, root string, r servertest.Request) fact {
 }
 
 // loadScript reads requests: a line with method and path, header lines, an empty line, body lines, and a line "---".
-func loadScript(t *testing.T, file string) []servertest.Request {
+func loadScript(t *testing.T, file string) []scripted {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var requests []servertest.Request
+	var requests []scripted
 	for part := range strings.SplitSeq(string(data), "\n---\n") {
 		head, body, _ := strings.Cut(strings.TrimLeft(part, "\n"), "\n\n")
 		lines := strings.Split(strings.TrimSpace(head), "\n")
@@ -95,15 +107,23 @@ func loadScript(t *testing.T, file string) []servertest.Request {
 		if !ok {
 			t.Fatalf("%s: %q is not a method and a path", file, lines[0])
 		}
-		r := servertest.Request{Method: method, Path: path, Header: http.Header{}, Body: body, Token: servertest.AdminToken}
+		r := scripted{Request: servertest.Request{
+			Method: method, Path: path, Header: http.Header{}, Body: body, Token: servertest.AdminToken,
+		}}
 		if body != "" {
 			r.Header["Content-Type"] = []string{"application/json"}
 		}
 		for _, line := range lines[1:] {
 			key, value, _ := strings.Cut(line, ":")
-			if value = strings.TrimSpace(value); key == "Token" {
+			switch value = strings.TrimSpace(value); key {
+			case "Token":
 				r.Token = value
-			} else if r.Header[key] = []string{value}; value == "" {
+				continue
+			case "Until":
+				r.until = value
+				continue
+			}
+			if r.Header[key] = []string{value}; value == "" {
 				delete(r.Header, key)
 			}
 		}

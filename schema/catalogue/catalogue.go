@@ -152,3 +152,15 @@ func (c *Catalogue) Serves(gv schema.GroupVersion) bool {
 	}
 	return false
 }
+
+// ServesGroup tells whether any version of a group is served.
+func (c *Catalogue) ServesGroup(group string) bool {
+	for _, info := range c.groups {
+		for _, have := range info.PrioritizedVersions {
+			if have.Group == group && c.Serves(have) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -53,7 +53,9 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 	if c.cfg.Operator {
 		paths = append(paths, c.cfg.Process.install(r, paths)...)
 	}
-	r.Handle("/", index(func() []string { return append(documents.Paths(), paths...) }))
+	root := index(func() []string { return append(documents.Paths(), paths...) })
+	r.Handle("/", root)
+	r.Handle("/index.html", root)
 	r.NotFound(notFound)
 	return anyMethod(r)
 }

@@ -17,14 +17,15 @@ import (
 	"github.com/rowlock-io/rowlock/server/restful"
 )
 
-// webServices answers below /api and /apis: documents at group and version, resources below. Within a group that is
-// served every answer is in Kubernetes' own form, also that there is nothing; outside it is plain text.
+// webServices answers below /api and /apis: documents at group and version, resources below.
 type webServices struct {
 	documents *discovery.Documents
 	resources http.Handler // of built-in groups
 	builtin   func(schema.GroupVersion) bool
-	custom    http.Handler // of all others
-	media     []string     // of documents
+	// Within these, what is not there is told in Kubernetes' own form, and in plain text elsewhere.
+	builtinGroup func(string) bool
+	custom       http.Handler // of all others
+	media        []string     // of documents
 
 	aggregator *aggregation.Aggregator
 	serving    context.Context
@@ -34,7 +35,8 @@ func newWebServices(c *ControlPlane, api *resources.Handler, documents *discover
 	media, _ := negotiation.MediaTypesForSerializer(legacyscheme.Codecs)
 	s := &webServices{
 		documents: documents, resources: c.untilEnd(c.afterLoad(api)), builtin: c.catalogue.Serves,
-		custom: c.untilEnd(c.afterLoad(c.custom)), media: media, aggregator: c.remotes, serving: c.serving,
+		builtinGroup: c.catalogue.ServesGroup,
+		custom:       c.untilEnd(c.afterLoad(c.custom)), media: media, aggregator: c.remotes, serving: c.serving,
 	}
 	c.unserved = s.unserved
 	return http.HandlerFunc(s.serveLegacy), http.HandlerFunc(s.serveNamed)
@@ -87,7 +89,7 @@ func (s *webServices) serveVersion(w http.ResponseWriter, req *http.Request, gro
 	switch {
 	case group != "" && strings.Trim(below, "/") != "" && !s.builtin(gv):
 		s.custom.ServeHTTP(w, req)
-	case described == nil && group != "" && s.documents.Group(group) == nil:
+	case described == nil && group != "" && !s.builtinGroup(group):
 		s.unserved(w, req)
 	case described == nil:
 		refuse(w, req, restful.Error(http.StatusNotFound, ""))
