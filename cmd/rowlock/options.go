@@ -86,7 +86,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 
 // validate reports everything that is wrong at once.
 func (o *options) validate() error {
-	errs := []error{o.flow.validate(), o.http.validate(), o.features.validate()}
+	errs := []error{o.flow.validate(), o.outbound.validate(), o.http.validate(), o.features.validate()}
 	if o.BindAddress == nil {
 		errs = append(errs, errors.New("--bind-address must be an IP address"))
 	}

@@ -45,6 +45,7 @@ func (o *accessOptions) addFlags(fs *pflag.FlagSet) {
 	for name, usage := range map[string]string{
 		"authorization-mode":       "who decides, in this order, until one allows or denies: AlwaysAllow, AlwaysDeny, ABAC, Webhook, RBAC, Node",
 		"service-account-key-file": "file of public or private keys that service-account tokens are verified with, beside the cluster's own; may be given several times",
+		"token-auth-file":          "file of static tokens: lines of token, user, UID and, quoted, groups; believed by the cluster at the root only",
 		"client-ca-file":           "file of authorities whose client certificates are believed, beside the cluster's own; read again when it changes",
 		"authentication-config":    "file with an AuthenticationConfiguration: OpenID Connect issuers, and which paths anonymous requests may ask for; issuers are read again when it changes",
 		"authorization-config":     "file with an AuthorizationConfiguration, in place of --authorization-mode and --authorization-webhook-*; read again when it changes",

@@ -130,7 +130,7 @@ func (a *access) authenticate(c *ControlPlane) error {
 		}
 	}
 	cfg := authn.Config{
-		ClientCAs: clients, FrontProxies: a.proxies, TokenFile: c.cfg.TokenFile,
+		ClientCAs: clients, FrontProxies: a.proxies, TokenFile: c.tokenFile(),
 		ServiceAccounts: &authn.ServiceAccounts{
 			Issuers: c.issuers(), Keys: a.issuer.Keys, Lookup: lookup{c.clients.kube}, Secrets: c.clients.kube.CoreV1(),
 		},

@@ -65,6 +65,15 @@ func (c *ControlPlane) issuers() []string {
 	return append([]string{c.cfg.Issuer}, c.cfg.Access.ServiceAccounts.Issuers...)
 }
 
+// tokenFile has tokens of people whom this cluster believes. It may put them into any group, and so it is about the
+// operator's cluster, like the authorities and keys of files.
+func (c *ControlPlane) tokenFile() string {
+	if c.cfg.Operator || c.cfg.HostedTokens {
+		return c.cfg.TokenFile
+	}
+	return ""
+}
+
 // audiences are what tokens for this API are meant for.
 func (a *access) audiences(c *ControlPlane) authenticator.Audiences {
 	if len(a.cfg.APIAudiences) > 0 {

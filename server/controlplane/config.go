@@ -38,7 +38,8 @@ type Config struct {
 	Operator  bool   // its administrators may see all of the process: metrics and profiles, which tell of every cluster
 
 	Access         Access // who else is believed, and who decides
-	TokenFile      string // static tokens, upstream's CSV; empty: none
+	TokenFile      string // static tokens, upstream's CSV, of the operator's cluster; empty: none
+	HostedTokens   bool   // the tokens of TokenFile are believed by clusters that are not the operator's too
 	Anonymous      bool
 	Issuer         string        // of service-account tokens
 	TokenLifetime  time.Duration // the longest that a token may be asked for; 0: no bound

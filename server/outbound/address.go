@@ -33,6 +33,13 @@ var (
 // Check tells whether a connection to an address may be made; the error wraps ErrAddress.
 func (c Config) Check(addr netip.Addr) error {
 	addr = addr.Unmap().WithZone("")
+	if c.Tenant {
+		for _, denied := range c.Denied {
+			if denied.Contains(addr) {
+				return fmt.Errorf("%w: %s is in a network of the operator", ErrAddress, addr)
+			}
+		}
+	}
 	kind := ""
 	switch {
 	case !addr.IsValid():

@@ -32,6 +32,8 @@ type Config struct {
 	AllowLoopback bool
 	// Tenant tells that the users are not the operator's own: they do not reach this machine by its other addresses either.
 	Tenant bool
+	// Denied are networks of the operator that Tenants do not reach; whole ones, of IPv4 or IPv6.
+	Denied []netip.Prefix
 }
 
 // Dialer makes the connections. It is safe for concurrent use.
@@ -65,7 +67,11 @@ func NewDialer(cfg Config) *Dialer {
 
 // DialContext connects to an address over TCP. Of a name's addresses those that are not allowed are passed over.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return d.dialer.DialContext(ctx, network, address)
+	conn, err := d.dialer.DialContext(ctx, network, address)
+	if err != nil && d.cfg.Tenant {
+		err = withoutResolver(network, err)
+	}
+	return conn, err
 }
 
 // Holder is DialContext as client-go takes it, one and the same at each call.

@@ -103,7 +103,7 @@ func Open(ctx context.Context, dir string, cfg Config) (*Server, error) {
 		}
 	}
 	plane := controlplane.Config{
-		Keys: cfg.Keys, TokenFile: tokens, Anonymous: true, Port: listener.Addr().(*net.TCPAddr).Port, Log: cfg.Log,
+		Keys: cfg.Keys, TokenFile: tokens, HostedTokens: true, Anonymous: true, Port: listener.Addr().(*net.TCPAddr).Port, Log: cfg.Log,
 	}
 	if cfg.Plane != nil {
 		cfg.Plane(&plane)
