@@ -54,6 +54,7 @@ var hooks = "[+]" + strings.Join([]string{
 	"poststarthook/crd-informer-synced",
 	"poststarthook/start-system-namespaces-controller",
 	"poststarthook/start-cluster-authentication-info-controller",
+	"poststarthook/storage-readiness",
 	"poststarthook/start-legacy-token-tracking-controller",
 	"poststarthook/start-service-ip-repair-controllers",
 	"poststarthook/rbac/bootstrap-roles",

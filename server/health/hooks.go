@@ -28,6 +28,9 @@ func (c *Checks) hooks() []healthz.HealthChecker {
 		{c.bootstrap, []string{
 			"poststarthook/start-system-namespaces-controller",
 			"poststarthook/start-cluster-authentication-info-controller",
+		}},
+		{c.cache, []string{"poststarthook/storage-readiness"}},
+		{c.bootstrap, []string{
 			"poststarthook/start-legacy-token-tracking-controller",
 			"poststarthook/start-service-ip-repair-controllers",
 			"poststarthook/rbac/bootstrap-roles",
