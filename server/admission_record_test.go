@@ -87,8 +87,9 @@ func TestWebhookCallsBelongToTheTraceOfTheRequest(t *testing.T) {
 	wire.Send(t, s.URL, servertest.Request{
 		Method: "POST", Path: "/api/v1/namespaces/default/configmaps", Token: servertest.AdminToken, Header: header, Body: `{"metadata":{"name":"any"}}`,
 	})
-	if got := said.Load(); got == nil || *got == "" {
-		t.Errorf("no trace was told, the request's is %s", id)
+	got := said.Load()
+	if got == nil || !strings.HasPrefix(*got, "00-"+id+"-") || strings.Contains(*got, "-00000000000000ab-") {
+		t.Errorf("the webhook was told %v, want a span of the trace %s, which is the request's", got, id)
 	}
 }
 

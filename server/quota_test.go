@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/rowlock-io/rowlock/server/servertest"
-	"github.com/rowlock-io/rowlock/storage/memory"
+	"github.com/rowlock-io/rowlock/storage"
 )
 
 func quantity(s string) resource.Quantity { return resource.MustParse(s) }
@@ -74,7 +74,15 @@ func newNamespace(t *testing.T, client kubernetes.Interface, name string, labels
 // from spending it twice.
 func TestReplicasDoNotExceedAQuota(t *testing.T) {
 	t.Parallel()
-	db := memory.New()
+	for name, open := range databases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replicasWithAQuota(t, open(t))
+		})
+	}
+}
+
+func replicasWithAQuota(t *testing.T, db storage.Database) {
 	one := servertest.Start(t, servertest.Config{Database: db})
 	two := servertest.Start(t, servertest.Config{Database: db, Keys: one.Keys})
 	clients := []kubernetes.Interface{one.Client(t, servertest.Default), two.Client(t, servertest.Default)}
