@@ -72,7 +72,7 @@ func newSampleServer(t *testing.T, frontProxy *x509.CertPool) *sampleServer {
 func (s *sampleServer) serve(w http.ResponseWriter, req *http.Request) {
 	write := func(contentType, text string) {
 		w.Header().Set("Content-Type", contentType)
-		fmt.Fprint(w, text)
+		_, _ = fmt.Fprint(w, text)
 	}
 	switch req.URL.Path {
 	case "/apis":
@@ -191,7 +191,7 @@ func dialServer(t *testing.T, s *servertest.Server) (net.Conn, *bufio.Reader) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return conn, bufio.NewReader(conn)
 }
 

@@ -187,7 +187,7 @@ var unlike = []struct{ from, to string }{
 	{`"token":"[^"]*"`, `"token":"?"`},
 	{`"name":"b[a-z0-9]{5}"`, `"name":"b?????"`},
 	{`kube-api-access-[a-z0-9]{5}`, `kube-api-access-?????`},
-	{`"\d+m?s"`, `"?s"`}, // ages in tables
+	{`"\d+m?s"`, `"?s"`},                           // ages in tables
 	{`(previously negative\))(\\.|[^"\\])*`, `$1`}, // what differs between pods: lines are matched by luck of the names
 }
 

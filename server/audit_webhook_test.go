@@ -41,7 +41,7 @@ func newAuditReceiver(t *testing.T) *auditReceiver {
 		r.mu.Lock()
 		r.events = append(r.events, list.Items...)
 		r.mu.Unlock()
-		fmt.Fprint(w, "{}")
+		_, _ = fmt.Fprint(w, "{}")
 	}))
 	t.Cleanup(s.Close)
 	r.url = s.URL

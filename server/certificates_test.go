@@ -34,7 +34,7 @@ func shown(t *testing.T, s *servertest.Server, name string) *x509.Certificate {
 	if err != nil {
 		t.Fatalf("%q: %v", name, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	return conn.ConnectionState().PeerCertificates[0]
 }
 

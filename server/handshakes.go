@@ -1,23 +1,28 @@
 package server
 
 import (
-	"bytes"
-	"log"
+	"context"
 	"log/slog"
+	"strings"
 
 	"k8s.io/apiserver/pkg/endpoints/metrics"
 )
 
 // connectionErrors takes what net/http says of connections: handshakes that clients give up are counted.
-type connectionErrors struct{ log *slog.Logger }
+type connectionErrors struct{ slog.Handler }
 
-func newConnectionErrors(to *slog.Logger) *log.Logger { return log.New(connectionErrors{to}, "", 0) }
+func newConnectionErrors(to *slog.Logger) slog.Handler { return connectionErrors{to.Handler()} }
 
-// Write implements io.Writer.
-func (c connectionErrors) Write(line []byte) (int, error) {
-	if bytes.HasPrefix(line, []byte("http: TLS handshake error")) {
+// Enabled implements slog.Handler. What is not logged is counted too.
+func (connectionErrors) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (c connectionErrors) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "http: TLS handshake error") {
 		metrics.TLSHandshakeErrors.Inc()
 	}
-	c.log.Debug(string(bytes.TrimSpace(line)))
-	return len(line), nil
+	if !c.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return c.Handler.Handle(ctx, r)
 }

@@ -71,7 +71,7 @@ func TestUpgradeThatFailsLeavesNoConnectionToTheBackend(t *testing.T) {
 		"not authorized here":   {"/secrets/connect", func(w http.ResponseWriter, _ *http.Request) {}, http.StatusForbidden},
 		"refused by it":         {"/flunders/a/connect", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, http.StatusForbidden},
 		"not upgraded by it":    {"/flunders/a/connect", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "no upgrade") }, http.StatusServiceUnavailable},
-		"redirected by it":      {"/flunders/a/connect", func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, "/elsewhere", 302) }, http.StatusServiceUnavailable},
+		"redirected by it":      {"/flunders/a/connect", func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, "/elsewhere", http.StatusFound) }, http.StatusServiceUnavailable},
 		"its own words it said": {"/flunders/a/connect", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", 500) }, http.StatusInternalServerError},
 	} {
 		sample.answerWith(answer.h)
@@ -369,7 +369,7 @@ func TestProxiedWatchesEndWithTheServer(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Error(err)
 	}
-	<-ended
+	_ = <-ended // it was cut off or came to its end
 	if ctx.Err() != nil {
 		t.Error("the watch went on until its client gave up")
 	}

@@ -68,7 +68,7 @@ func New(cfg Config) (*Server, error) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSConfig:         cfg.TLS.base(),
-		ErrorLog:          newConnectionErrors(cfg.Log),
+		ErrorLog:          slog.NewLogLogger(newConnectionErrors(cfg.Log), slog.LevelDebug),
 	}
 	var err error
 	if s.certs, err = cfg.TLS.open(cfg.Serving); err != nil {

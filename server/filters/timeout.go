@@ -125,7 +125,7 @@ func (t *timedWriter) answered() {
 		}
 		return
 	}
-	if p != nil && p != http.ErrAbortHandler {
+	if err, ok := p.(error); p != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 		panic(p)
 	}
 	t.answerLate()
