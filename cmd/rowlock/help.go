@@ -26,7 +26,7 @@ var flagGroups = []struct {
 		"anonymous-auth", "api-audiences", "authentication-", "client-ca-file", "enable-bootstrap-token-auth", "oidc-", "requestheader-",
 		"service-account-", "token-auth-file",
 	}},
-	{"Authorization", []string{"authorization-"}},
+	{"Authorization", []string{"authorization-", "aggregate-cluster-roles"}},
 	{"Admission", []string{"admission-", "enable-admission-", "disable-admission-", "allow-privileged", "default-"}},
 	{"Fairness and limits", []string{"enable-priority-and-fairness", "max-", "min-", "request-timeout"}},
 	{"Encryption", []string{"encryption-"}},
