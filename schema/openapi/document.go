@@ -1,8 +1,6 @@
 package openapi
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto/sha512"
 	"fmt"
 	"io"
@@ -13,12 +11,15 @@ import (
 
 	"k8s.io/kube-openapi/pkg/handler"
 	"k8s.io/kube-openapi/pkg/handler3"
+
+	"github.com/rowlock-io/rowlock/schema/splice"
 )
 
 // document is one OpenAPI document: how to make it and, once made, its compressed encodings.
 type document struct {
 	render  func() ([]byte, error)            // the document as JSON
 	proto   func(json []byte) ([]byte, error) // JSON to protobuf
+	spliced *spliced                          // makes the document, in place of render and proto
 	handler http.Handler                      // set when another server answers for the document
 	hash    string                            // known before the document is built; empty: that of its content
 	url     string                            // where the index says it is, when another server answers
@@ -30,7 +31,7 @@ type document struct {
 
 // blob is an encoded document, gzipped.
 type blob struct {
-	gz       []byte
+	member   *splice.Member
 	etag     string // without quotes, the same for every encoding of a document
 	modified time.Time
 }
@@ -45,17 +46,20 @@ func (d *document) jsonBlob(building *building) (*blob, error) {
 	if b := d.asJSON.Load(); b != nil {
 		return b, nil
 	}
+	if d.spliced != nil {
+		b, err := d.spliced.json(building)
+		if err == nil {
+			d.asJSON.Store(b)
+		}
+		return b, err
+	}
 	building.Lock()
 	defer building.Unlock()
 	data, err := d.render()
 	if err != nil {
 		return nil, err
 	}
-	gz, err := compress(data)
-	if err != nil {
-		return nil, err
-	}
-	b := &blob{gz: gz, etag: d.hash, modified: time.Now()}
+	b := &blob{member: compress(data), etag: d.hash, modified: time.Now()}
 	if b.etag == "" {
 		b.etag = etag(data)
 	}
@@ -78,49 +82,29 @@ func (d *document) protoBlob(building *building) (*blob, error) {
 	if b := d.asPB.Load(); b != nil {
 		return b, nil
 	}
+	if d.spliced != nil {
+		b, err := d.spliced.proto(building, src)
+		if err == nil {
+			d.asPB.Store(b)
+		}
+		return b, err
+	}
 	building.Lock()
 	defer building.Unlock()
-	data, err := src.plain()
+	data, err := io.ReadAll(src.member.Plain())
 	if err != nil {
 		return nil, err
 	}
 	if data, err = d.proto(data); err != nil {
 		return nil, fmt.Errorf("encode as protobuf: %w", err)
 	}
-	gz, err := compress(data)
-	if err != nil {
-		return nil, err
-	}
-	b := &blob{gz: gz, etag: src.etag, modified: src.modified}
+	b := &blob{member: compress(data), etag: src.etag, modified: src.modified}
 	d.asPB.Store(b)
 	building.done.Add(1)
 	return b, nil
 }
 
-// plain answers the document uncompressed.
-func (b *blob) plain() ([]byte, error) {
-	r, err := gzip.NewReader(bytes.NewReader(b.gz))
-	if err != nil {
-		return nil, fmt.Errorf("decompress document: %w", err)
-	}
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("decompress document: %w", err)
-	}
-	return data, nil
-}
-
-func compress(data []byte) ([]byte, error) {
-	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
-	if _, err := w.Write(data); err != nil {
-		return nil, fmt.Errorf("compress document: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("compress document: %w", err)
-	}
-	return bytes.Clone(buf.Bytes()), nil
-}
+func compress(data []byte) *splice.Member { return splice.Join([]splice.Piece{splice.Compress(data)}) }
 
 // etag is upstream's: clients that move between servers keep what they have cached.
 func etag(data []byte) string { return fmt.Sprintf("%X", sha512.Sum512(data)) }

@@ -45,6 +45,7 @@ type Service struct {
 
 	mu      sync.Mutex
 	sources map[string]*source
+	head    *head     // of a v2 document with parts
 	v2      *document // nil when a source changed since it was made
 	stale   *document // the one before, served while the new one cannot be built
 }

@@ -68,17 +68,12 @@ func (b *blob) serve(w http.ResponseWriter, r *http.Request, contentType string)
 	h.Set("Content-Type", contentType)
 	h.Set("Etag", strconv.Quote(b.etag))
 	h.Add("Vary", "Accept-Encoding")
-	data := b.gz
+	data := b.member.Plain()
 	if acceptsGzip(r) {
 		h.Set("Content-Encoding", "gzip")
-	} else {
-		var err error
-		if data, err = b.plain(); err != nil {
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
+		data = b.member.Zipped()
 	}
-	http.ServeContent(w, r, "", b.modified, bytes.NewReader(data))
+	http.ServeContent(w, r, "", b.modified, data)
 }
 
 // serveBytes answers a request with a small document whose headers are set.

@@ -20,6 +20,8 @@ type Source struct {
 	// V2 answers this source's share of the v2 document, without anything of other sources; nil means none. The result
 	// may be shared: it is not changed.
 	V2 func() (*spec.Swagger, error)
+	// V2Parts are shares of the v2 document that are many or large. They are behind all V2, whatever the rank.
+	V2Parts []*Part
 	// V3 are the v3 documents by path below /openapi/v3/, such as "apis/stable.example.com/v1".
 	V3 map[string]Document
 }
@@ -39,10 +41,11 @@ type Document struct {
 
 // source is Source with what was built from it.
 type source struct {
-	rank int
-	v2   func() (*spec.Swagger, error)
-	v3   map[string]*document
-	keep func() (release func()) // holds what several documents are built from; nil: nothing to hold
+	rank  int
+	v2    func() (*spec.Swagger, error)
+	parts []*Part
+	v3    map[string]*document
+	keep  func() (release func()) // holds what several documents are built from; nil: nothing to hold
 }
 
 // SetSource adds a source or replaces the one of that name. Names must not be empty.
@@ -61,7 +64,7 @@ func (s *Service) SetSource(name string, src Source) error {
 			return fmt.Errorf("openapi source %s: document %s must have either a builder or a handler with its URL", name, path)
 		}
 	}
-	s.put(name, &source{rank: src.Rank, v2: src.V2, v3: docs})
+	s.put(name, &source{rank: src.Rank, v2: src.V2, parts: src.V2Parts, v3: docs})
 	return nil
 }
 
@@ -81,10 +84,13 @@ func (s *Service) put(name string, src *source) {
 	} else {
 		s.sources[name] = src
 	}
-	if (old != nil && old.v2 != nil) || (src != nil && src.v2 != nil) {
+	if old.inV2() || src.inV2() {
 		s.dropV2()
 	}
 }
+
+// inV2 tells whether the source is in the v2 document. There may be no source.
+func (s *source) inV2() bool { return s != nil && (s.v2 != nil || len(s.parts) > 0) }
 
 // ordered lists the sources from the one that wins to the one that loses. s.mu is held.
 func (s *Service) ordered() []*source {

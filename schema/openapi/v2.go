@@ -34,6 +34,13 @@ func (s *Service) v2Blob(enc encoding) (*blob, error) {
 		s.log.Warn("Could not build the OpenAPI v2 document, served the last one", "error", err)
 		return stale.encoded(enc, &s.building)
 	}
+	if err == nil && stale != nil {
+		s.mu.Lock()
+		if s.v2 == current {
+			s.stale = nil
+		}
+		s.mu.Unlock()
+	}
 	return b, err
 }
 
@@ -42,7 +49,19 @@ func (s *Service) v2Document() (current, stale *document) {
 	defer s.mu.Unlock()
 	if s.v2 == nil {
 		sources := s.ordered()
-		s.v2 = &document{proto: protoV2, render: func() ([]byte, error) { return renderV2(sources) }}
+		var parts []*Part
+		for _, src := range sources {
+			parts = append(parts, src.parts...)
+		}
+		if len(parts) == 0 {
+			s.head = nil
+			s.v2 = &document{proto: protoV2, render: func() ([]byte, error) { return renderV2(sources) }}
+		} else {
+			if next := newHead(sources); !next.same(s.head) {
+				s.head = next
+			}
+			s.v2 = &document{spliced: &spliced{head: s.head, parts: parts, log: s.log}}
+		}
 	}
 	return s.v2, s.stale
 }
@@ -55,9 +74,17 @@ func (s *Service) dropV2() {
 	s.v2 = nil
 }
 
-// renderV2 merges what the sources bring. The first gives the document its head.
+// renderV2 merges what the sources bring.
 func renderV2(sources []*source) ([]byte, error) {
-	var merged *spec.Swagger
+	doc, _, err := mergeV2(sources)
+	if err != nil {
+		return nil, err
+	}
+	return doc.MarshalJSON()
+}
+
+// mergeV2 merges what the sources bring as wholes. The first gives the document its head; first are the names in it.
+func mergeV2(sources []*source) (merged *spec.Swagger, first names, err error) {
 	alone := true
 	for _, src := range sources {
 		if src.v2 == nil {
@@ -65,13 +92,13 @@ func renderV2(sources []*source) ([]byte, error) {
 		}
 		part, err := src.v2()
 		if err != nil {
-			return nil, err
+			return nil, first, err
 		}
 		if part == nil {
 			continue
 		}
 		if merged == nil {
-			merged = part
+			merged, first = part, namesOf(part)
 			continue
 		}
 		if alone {
@@ -79,16 +106,16 @@ func renderV2(sources []*source) ([]byte, error) {
 			head := *merged
 			head.Paths, head.Definitions, head.Parameters = nil, nil, nil
 			if err := aggregator.MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters(&head, merged); err != nil {
-				return nil, fmt.Errorf("merge documents: %w", err)
+				return nil, first, fmt.Errorf("merge documents: %w", err)
 			}
 			merged, alone = &head, false
 		}
 		if err := aggregator.MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters(merged, part); err != nil {
-			return nil, fmt.Errorf("merge documents: %w", err)
+			return nil, first, fmt.Errorf("merge documents: %w", err)
 		}
 	}
 	if merged == nil {
-		return nil, fmt.Errorf("no source has an OpenAPI v2 document")
+		return nil, first, fmt.Errorf("no source has an OpenAPI v2 document")
 	}
-	return merged.MarshalJSON()
+	return merged, first, nil
 }

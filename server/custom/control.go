@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	listers "k8s.io/apiextensions-apiserver/pkg/client/listers/apiextensions/v1"
@@ -17,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/rowlock-io/rowlock/storage"
 	"github.com/rowlock-io/rowlock/storage/cache"
@@ -29,7 +29,7 @@ import (
 func (h *Handler) control(ctx context.Context) error {
 	informer := h.newInformer()
 	client := outlineClient{h.cfg.Client.ApiextensionsV1()}
-	naming := status.NewNamingConditionController(klog.FromContext(ctx), informer, client)
+	naming := status.NewNamingConditionController(logr.FromSlogHandler(h.cfg.Log.Handler()), informer, client)
 	establishing := establish.NewEstablishingController(informer, client)
 	approval := apiapproval.NewKubernetesAPIApprovalPolicyConformantConditionController(informer, client)
 	finalizing := finalizer.NewCRDFinalizer(informer, client, h)

@@ -2,6 +2,7 @@ package custom
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/rowlock-io/rowlock/schema/object"
+	"github.com/rowlock-io/rowlock/schema/openapi"
 	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/storage"
 )
@@ -25,13 +27,15 @@ const endDelay = time.Second
 // definition is a CustomResourceDefinition for as long as its objects are served alike: another spec or other accepted
 // names make another definition, with codecs of its own, so that nothing of the old schema is seen under the new one.
 type definition struct {
-	h      *Handler
-	name   string
-	gr     schema.GroupResource
-	stored string // the storage version
-	state  atomic.Pointer[state]
-	codecs map[string]*object.Codec // by version
-	bytes  func() *read.Resource    // the stored version
+	h        *Handler
+	name     string
+	identity [sha256.Size]byte // tells it from another definition
+	gr       schema.GroupResource
+	stored   string // the storage version
+	state    atomic.Pointer[state]
+	codecs   map[string]*object.Codec // by version
+	bytes    func() *read.Resource    // the stored version
+	v2       *openapi.Part
 
 	ended context.Context // watches end with it
 	stop  context.CancelFunc
@@ -46,6 +50,7 @@ func (h *Handler) newDefinition(s *state) *definition {
 		h: h, name: s.crd.Name, codecs: map[string]*object.Codec{},
 		gr: schema.GroupResource{Group: s.crd.Spec.Group, Resource: s.crd.Status.AcceptedNames.Plural},
 	}
+	d.identity = sha256.Sum256(fmt.Appendf(nil, "%s %x %+v", s.crd.UID, s.spec, s.crd.Status.AcceptedNames))
 	d.state.Store(s)
 	d.ended, d.stop = context.WithCancel(context.Background())
 	for _, v := range s.crd.Spec.Versions {
@@ -59,6 +64,7 @@ func (h *Handler) newDefinition(s *state) *definition {
 		}
 	}
 	d.bytes = sync.OnceValue(d.newResource)
+	d.v2 = openapi.NewPart(d.buildV2)
 	return d
 }
 

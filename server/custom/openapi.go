@@ -3,6 +3,7 @@ package custom
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -20,7 +21,7 @@ const openapiRank = 100
 
 // published is what OpenAPI was last told.
 type published struct {
-	v2 [sha256.Size]byte
+	v2 []*definition // in order
 	v3 map[schema.GroupVersion][sha256.Size]byte
 }
 
@@ -62,32 +63,33 @@ func (h *Handler) publishOpenAPI(crds []*apiextensions.CustomResourceDefinition,
 			delete(h.published.v3, gv)
 		}
 	}
-	switch hash := hashOf(served); {
-	case hash == h.published.v2:
+	switch {
+	case slices.Equal(served, h.published.v2):
 	case len(served) == 0:
 		h.cfg.OpenAPI.RemoveSource(source)
-		h.published.v2 = hash
+		h.published.v2 = nil
 	default:
-		err := h.cfg.OpenAPI.SetSource(source, openapi.Source{Rank: openapiRank, V2: func() (*spec.Swagger, error) { return h.buildV2(served) }})
-		if err != nil {
+		parts := make([]*openapi.Part, len(served))
+		for i, d := range served {
+			parts[i] = d.v2
+		}
+		if err := h.cfg.OpenAPI.SetSource(source, openapi.Source{Rank: openapiRank, V2Parts: parts}); err != nil {
 			h.cfg.Log.Error("OpenAPI of custom resources could not be set", "err", err)
 			return
 		}
-		h.published.v2 = hash
+		h.published.v2 = served
 	}
 }
 
 func sourceOf(gv schema.GroupVersion) string { return source + " " + gv.String() }
 
-// hashOf tells sets of definitions apart.
+// hashOf tells sets of definitions, which are in order, apart.
 func hashOf(definitions []*definition) [sha256.Size]byte {
-	lines := make([]string, 0, len(definitions))
+	all := make([]byte, 0, len(definitions)*sha256.Size)
 	for _, d := range definitions {
-		s := d.state.Load()
-		lines = append(lines, fmt.Sprintf("%s %x %+v", s.crd.UID, s.spec, s.crd.Status.AcceptedNames))
+		all = append(all, d.identity[:]...)
 	}
-	slices.Sort(lines)
-	return sha256.Sum256(fmt.Append(nil, lines))
+	return sha256.Sum256(all)
 }
 
 func (h *Handler) buildV3(definitions []*definition, version string) (*spec3.OpenAPI, error) {
@@ -106,27 +108,29 @@ func (h *Handler) buildV3(definitions []*definition, version string) (*spec3.Ope
 	return builder.MergeSpecsV3(parts...)
 }
 
-func (h *Handler) buildV2(definitions []*definition) (*spec.Swagger, error) {
-	all := &spec.Swagger{}
-	for _, d := range definitions {
-		crd, err := h.full(d.state.Load())
+// buildV2 describes all versions of a definition.
+func (d *definition) buildV2() (*spec.Swagger, error) {
+	crd, err := d.h.full(d.state.Load())
+	if err != nil {
+		return nil, err
+	}
+	all := &spec.Swagger{SwaggerProps: spec.SwaggerProps{
+		Paths: &spec.Paths{Paths: map[string]spec.PathItem{}}, Definitions: spec.Definitions{}, Parameters: map[string]spec.Parameter{},
+	}}
+	for _, v := range crd.Spec.Versions {
+		if !v.Served {
+			continue
+		}
+		part, err := builder.BuildOpenAPIV2(crd, v.Name, builder.Options{V2: true, IncludeSelectableFields: true})
 		if err != nil {
-			return nil, err
+			d.h.cfg.Log.Error("OpenAPI of a custom resource could not be built", "name", crd.Name, "version", v.Name, "err", err)
+			continue
 		}
-		for _, v := range crd.Spec.Versions {
-			if !v.Served {
-				continue
-			}
-			part, err := builder.BuildOpenAPIV2(crd, v.Name, builder.Options{V2: true, IncludeSelectableFields: true})
-			if err != nil {
-				h.cfg.Log.Error("OpenAPI of a custom resource could not be built", "name", crd.Name, "version", v.Name, "err", err)
-				continue
-			}
-			part.Definitions = handler.PruneDefaults(part.Definitions)
-			if all, err = builder.MergeSpecs(all, part); err != nil {
-				return nil, err
-			}
+		if part.Paths != nil {
+			maps.Copy(all.Paths.Paths, part.Paths.Paths)
 		}
+		maps.Copy(all.Definitions, handler.PruneDefaults(part.Definitions))
+		maps.Copy(all.Parameters, part.Parameters)
 	}
 	return all, nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
@@ -16,8 +15,8 @@ import (
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
 
-// Discovery and OpenAPI, in all forms, tell of a definition within a second of its establishment, of its change, and of
-// its end.
+// Discovery and OpenAPI, in all forms, tell of a definition soon after it is established, and no more soon after its
+// end.
 func TestPublished(t *testing.T) {
 	t.Parallel()
 	c := start(t, servertest.Config{})
@@ -40,13 +39,9 @@ func TestPublished(t *testing.T) {
 		t.Fatal("no OpenAPI v2 before")
 	}
 	c.define(widgets)
-	began := time.Now()
 	c.eventually("publication", func(context.Context) (bool, error) {
 		return get("/apis/example.com/v1") != "" && strings.Contains(get("/openapi/v3"), "apis/example.com/v1"), nil
 	})
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %s", took)
-	}
 	_, lists, err := client.ServerGroupsAndResources()
 	if err != nil {
 		t.Fatal(err)
@@ -81,14 +76,10 @@ func TestPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.gone("widgets.example.com")
-	began = time.Now()
 	c.eventually("retraction", func(context.Context) (bool, error) {
 		return get("/apis/example.com/v1") == "" && get("/apis/example.com") == "" && !strings.Contains(get("/openapi/v3"), "example.com") &&
 			!strings.Contains(get("/apis"), "example.com") && get("/openapi/v3/apis/example.com/v1") == "", nil
 	})
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("retraction took %s", took)
-	}
 	if strings.Contains(get("/openapi/v2"), "com.example.v1.Widget") {
 		t.Error("OpenAPI v2 still has it")
 	}

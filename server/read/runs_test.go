@@ -4,6 +4,8 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/rowlock-io/rowlock/schema/splice"
 )
 
 // TestCRCAppend compares with the CRC of the whole, for parts of all kinds of lengths.
@@ -17,7 +19,7 @@ func TestCRCAppend(t *testing.T) {
 				whole[i] = byte(random.Uint32())
 			}
 			a, b := crc32.ChecksumIEEE(whole[:n]), crc32.ChecksumIEEE(whole[n:])
-			if got, want := crcAppend(a, b, crcShift(m)), crc32.ChecksumIEEE(whole); got != want {
+			if got, want := splice.CRCAppend(a, b, splice.CRCShift(m)), crc32.ChecksumIEEE(whole); got != want {
 				t.Errorf("%d+%d bytes: %08x, want %08x", n, m, got, want)
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
+
+	"github.com/rowlock-io/rowlock/schema/splice"
 )
 
 // Clients of Go take gzip without being asked, so most large lists are compressed, and compressing costs many times what
@@ -84,7 +86,7 @@ func (z *zipper) run(key runKey, items []piece) {
 		}
 	}
 	z.out.buf = append(z.out.buf, r.data...)
-	z.crc = crcAppend(z.crc, r.crc, r.shift)
+	z.crc = splice.CRCAppend(z.crc, r.crc, r.shift)
 	z.size += uint32(r.size)
 }
 
@@ -104,7 +106,7 @@ func (z *zipper) compress(key runKey, items []piece) *run {
 	p.flaters.Put(w)
 	r := &run{
 		key: key, revisions: revisionsOf(items), data: slices.Clone(into),
-		crc: crc32.ChecksumIEEE(buf), shift: crcShift(len(buf)), size: len(buf),
+		crc: crc32.ChecksumIEEE(buf), shift: splice.CRCShift(len(buf)), size: len(buf),
 	}
 	p.keep(plain, buf)
 	p.keep(zipped, into)

@@ -1,4 +1,4 @@
-package read
+package splice
 
 import "hash/crc32"
 
@@ -21,8 +21,8 @@ func crcMultiply(a, b uint32) uint32 {
 	return product
 }
 
-// crcShift is the factor for n appended bytes.
-func crcShift(n int) uint32 {
+// CRCShift is the factor for n appended bytes.
+func CRCShift(n int) uint32 {
 	shift, square := uint32(crcOne), uint32(crcOne>>8)
 	for ; n > 0; n >>= 1 {
 		if n&1 != 0 {
@@ -33,5 +33,5 @@ func crcShift(n int) uint32 {
 	return shift
 }
 
-// crcAppend is the CRC of a message with CRC a followed by one with CRC b, whose length has the given shift.
-func crcAppend(a, b, shift uint32) uint32 { return crcMultiply(a, shift) ^ b }
+// CRCAppend is the CRC of a message with CRC a followed by one with CRC b, whose length has the given shift.
+func CRCAppend(a, b, shift uint32) uint32 { return crcMultiply(a, shift) ^ b }
