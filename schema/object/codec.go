@@ -208,6 +208,7 @@ func (c *Codec) View(e *cache.Entry) *View {
 	case depth >= maxChain:
 		e.SetAux(v)
 	default:
+		v.marks.Or(head.marks.Load() & superseded)
 		// Several versions of a custom resource have codecs of their own and share the entries.
 		v.next.Store(head)
 		e.SetAux(v)

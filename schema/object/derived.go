@@ -29,7 +29,7 @@ func (v *View) Derived(derive func() (value any, bytes int, err error)) (any, er
 	v.mu.Lock()
 	v.made = weak.Make(kept)
 	v.mu.Unlock()
-	v.codec.cfg.Hot.add(kept)
+	v.keep(&kept.item)
 	return value, nil
 }
 

@@ -7,15 +7,13 @@ import (
 
 // Hot keeps decoded objects and protobuf of all resources of a control plane in memory, within a bound of estimated
 // bytes. What was used since it came to the front of the queue gets another round, what was not is let go (it may
-// still live for as long as somebody holds it).
+// still live for as long as somebody holds it), and so is what belongs to a state that is no longer the present one.
 type Hot struct {
 	max int64
 
-	mu    sync.Mutex
-	bytes int64
-	queue []member // a ring
-	first int
-	count int
+	mu          sync.Mutex
+	bytes       int64
+	first, last *item // a queue
 }
 
 // NewHot returns a Hot of at most max estimated bytes.
@@ -23,15 +21,13 @@ func NewHot(max int64) *Hot {
 	return &Hot{max: max}
 }
 
-type member interface{ hot() *item }
-
-// item is embedded in what a Hot keeps.
+// item is embedded in what a Hot keeps, which lives for as long as a pointer to its item does.
 type item struct {
-	bytes int64
-	used  atomic.Bool
+	bytes      int64
+	used       atomic.Bool
+	kept       bool // the rest is of the Hot that keeps it
+	prev, next *item
 }
-
-func (i *item) hot() *item { return i }
 
 // Bytes tells how much is kept, in estimated bytes.
 func (h *Hot) Bytes() int64 {
@@ -43,42 +39,57 @@ func (h *Hot) Bytes() int64 {
 	return h.bytes
 }
 
-func (h *Hot) add(m member) {
-	size := m.hot().bytes
-	if h == nil || size > h.max/4 {
+func (h *Hot) add(i *item) {
+	if h == nil || i.bytes > h.max/4 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	// Each turn lets go or clears a mark, so at most two rounds are needed.
-	for h.bytes+size > h.max && h.count > 0 {
-		old := h.pop()
-		if old.hot().used.CompareAndSwap(true, false) {
+	for h.bytes+i.bytes > h.max && h.first != nil {
+		old := h.first
+		h.unlink(old)
+		if old.used.CompareAndSwap(true, false) {
 			h.push(old)
-			continue
 		}
-		h.bytes -= old.hot().bytes
 	}
-	h.push(m)
-	h.bytes += size
+	h.push(i)
 }
 
-func (h *Hot) push(m member) {
-	if h.count == len(h.queue) {
-		grown := make([]member, max(64, 2*len(h.queue)))
-		for i := range h.count {
-			grown[i] = h.queue[(h.first+i)%len(h.queue)]
-		}
-		h.queue, h.first = grown, 0
+// drop lets go of what may be kept.
+func (h *Hot) drop(i *item) {
+	if h == nil {
+		return
 	}
-	h.queue[(h.first+h.count)%len(h.queue)] = m
-	h.count++
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i.kept {
+		h.unlink(i)
+	}
 }
 
-func (h *Hot) pop() member {
-	m := h.queue[h.first]
-	h.queue[h.first] = nil
-	h.first = (h.first + 1) % len(h.queue)
-	h.count--
-	return m
+func (h *Hot) push(i *item) {
+	i.kept, i.prev = true, h.last
+	if h.last != nil {
+		h.last.next = i
+	} else {
+		h.first = i
+	}
+	h.last = i
+	h.bytes += i.bytes
+}
+
+func (h *Hot) unlink(i *item) {
+	if i.prev != nil {
+		i.prev.next = i.next
+	} else {
+		h.first = i.next
+	}
+	if i.next != nil {
+		i.next.prev = i.prev
+	} else {
+		h.last = i.prev
+	}
+	i.kept, i.prev, i.next = false, nil, nil
+	h.bytes -= i.bytes
 }

@@ -46,6 +46,6 @@ func (v *View) Protobuf(at storage.Revision) ([]byte, error) {
 	v.mu.Lock()
 	v.proto = weak.Make(kept)
 	v.mu.Unlock()
-	v.codec.cfg.Hot.add(kept)
+	v.keep(&kept.item)
 	return data, nil
 }

@@ -41,6 +41,6 @@ func (v *View) growLocked() {
 	d := &decoded{obj: seed, rev: rev}
 	d.bytes = v.codec.decodedBytes(plain)
 	v.obj = weak.Make(d)
-	v.decodes = 1
-	v.codec.cfg.Hot.add(d)
+	v.marks.Or(wanted)
+	v.keep(&d.item)
 }

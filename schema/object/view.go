@@ -27,9 +27,15 @@ type View struct {
 	obj     weak.Pointer[decoded]
 	proto   weak.Pointer[encoded]
 	made    weak.Pointer[derived]
-	decodes uint8
+	marks   atomic.Uint32
 	jsonOff int32
 }
+
+// What is marked of a View.
+const (
+	wanted     = 1 << iota // it was decoded, or has just been written
+	superseded             // it is no longer the present state
+)
 
 // written is a state that is being committed: there is no entry yet.
 type written struct {
@@ -225,11 +231,43 @@ func (v *View) decoded() (*decoded, error) {
 	v.obj = weak.Make(d)
 	// What is asked for once (a list of everything) must not push out what is asked for again and again. A state that
 	// was just written counts as wanted: its controllers are about to read it.
-	if v.decodes > 0 || v.written != nil {
-		v.codec.cfg.Hot.add(d)
+	if v.marks.Load()&wanted != 0 || v.written != nil {
+		v.keep(&d.item)
 	}
-	v.decodes = min(v.decodes+1, 1)
+	v.marks.Or(wanted)
 	return d, nil
+}
+
+// keep gives to Hot what was made of this state, for as long as it is the present one.
+func (v *View) keep(i *item) {
+	if v.marks.Load()&superseded != 0 {
+		return
+	}
+	v.codec.cfg.Hot.add(i)
+	if v.marks.Load()&superseded != 0 {
+		v.codec.cfg.Hot.drop(i)
+	}
+}
+
+// Superseded tells that another state has taken this one's place, or none: what was made of it is kept no longer. It does
+// not wait, so that who publishes changes does not either: what is being made at this moment may be kept as before.
+func (v *View) Superseded() {
+	for ; v != nil; v = v.next.Load() {
+		v.marks.Or(superseded)
+		if !v.mu.TryLock() {
+			continue
+		}
+		if d := v.obj.Value(); d != nil {
+			v.codec.cfg.Hot.drop(&d.item)
+		}
+		if e := v.proto.Value(); e != nil {
+			v.codec.cfg.Hot.drop(&e.item)
+		}
+		if d := v.made.Value(); d != nil {
+			v.codec.cfg.Hot.drop(&d.item)
+		}
+		v.mu.Unlock()
+	}
 }
 
 // decodedPerEncoded estimates what an object takes in memory from its JSON: heap profiles showed 1.3 times for ConfigMaps of a

@@ -27,7 +27,8 @@ func (e *Entry) Aux() any {
 }
 
 // SetAux remembers one thing about this state for the layer above: a label index, a decoded object. The last writer
-// wins, and the entry may be replaced by an equal one without it, so it must be safe to lose.
+// wins, and the entry may be replaced by an equal one without it, so it must be safe to lose. If it has a method
+// Superseded(), that is called when the state is no longer the present one; it must not wait.
 func (e *Entry) SetAux(v any) {
 	if v == nil {
 		e.aux.Store(nil)

@@ -216,6 +216,11 @@ func (r *resource) change(o *row) (Change, error) {
 	} else {
 		r.tree.Set(e)
 	}
+	if prev != nil {
+		if aux, ok := prev.Aux().(interface{ Superseded() }); ok {
+			aux.Superseded()
+		}
+	}
 	return Change{Verb: o.verb, Entry: e, Prev: prev, Time: o.time}, nil
 }
 
