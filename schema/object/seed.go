@@ -39,7 +39,7 @@ func (v *View) growLocked() {
 		return
 	}
 	d := &decoded{obj: seed, rev: rev}
-	d.bytes = v.codec.decodedBytes(plain)
+	d.bytes = v.codec.decodedBytes(seed, plain)
 	v.obj = weak.Make(d)
 	v.marks.Or(wanted)
 	v.keep(&d.item)
