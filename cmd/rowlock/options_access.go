@@ -18,10 +18,11 @@ import (
 // meanings and what is said of wrong values are the same. What upstream requires and the cluster has by itself, such as
 // keys of service-account tokens, is optional.
 type accessOptions struct {
-	authentication *kubeoptions.BuiltInAuthenticationOptions
-	authorization  *kubeoptions.BuiltInAuthorizationOptions
-	signingKeyFile string
-	aggregate      bool
+	authentication  *kubeoptions.BuiltInAuthenticationOptions
+	authorization   *kubeoptions.BuiltInAuthorizationOptions
+	signingKeyFile  string
+	signingEndpoint string
+	aggregate       bool
 }
 
 func newAccessOptions() accessOptions {
@@ -42,6 +43,7 @@ func (o *accessOptions) addFlags(fs *pflag.FlagSet) {
 	o.authorization.AddFlags(fs)
 	fs.BoolVar(&o.aggregate, "aggregate-cluster-roles", true, "fill ClusterRoles by their aggregationRules, which a controller manager does in other clusters")
 	fs.StringVar(&o.signingKeyFile, "service-account-signing-key-file", "", "file of the private key that signs service-account tokens (default: the cluster's own key)")
+	fs.StringVar(&o.signingEndpoint, "service-account-signing-endpoint", "", "path of the socket, or @ and the name of an abstract socket, at which an external signer signs service-account tokens, in place of the cluster's own key")
 	for name, usage := range map[string]string{
 		"authorization-mode":       "who decides, in this order, until one allows or denies: AlwaysAllow, AlwaysDeny, ABAC, Webhook, RBAC, Node",
 		"service-account-key-file": "file of public or private keys that service-account tokens are verified with, beside the cluster's own; may be given several times",
@@ -73,6 +75,7 @@ func (o *accessOptions) validate() error {
 	if d := accounts.MaxExpiration; d != 0 && (d < time.Hour || d > (1<<32)*time.Second) {
 		errs = append(errs, errors.New("the service-account-max-token-expiration must be between 1 hour and 2^32 seconds"))
 	}
+	errs = append(errs, o.validateSigner())
 	return errors.Join(append(errs, o.authorization.Validate()...)...)
 }
 

@@ -80,6 +80,11 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err := o.access.apply(&planes); err != nil {
 		return err
 	}
+	stopSigner, err := o.access.startSigner(ctx, &planes)
+	if err != nil {
+		return err
+	}
+	defer stopSigner()
 	clusters := server.NewClusters(server.ClustersConfig{
 		Database: db, Keep: []string{defaultCluster}, Log: log, Plane: planes,
 	})

@@ -39,7 +39,8 @@ type Config struct {
 
 	ServiceAccountIssuer serviceaccount.TokenGenerator
 	TokenMaxExpiration   time.Duration
-	ExtendTokens         bool
+	ExtendTokens         bool          // tokens of pods, for as long as TokenExtension
+	TokenExtension       time.Duration // see serviceaccount.ExpirationExtensionSeconds
 
 	Versions      *Versions // nil: those that kube-apiserver serves by default
 	EventTTL      time.Duration

@@ -2,7 +2,6 @@ package catalogue
 
 import (
 	"fmt"
-	"time"
 
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -20,7 +19,6 @@ import (
 	"k8s.io/kubernetes/pkg/registry/core/service/portallocator"
 	servicestore "k8s.io/kubernetes/pkg/registry/core/service/storage"
 	serviceaccountstore "k8s.io/kubernetes/pkg/registry/core/serviceaccount/storage"
-	"k8s.io/kubernetes/pkg/serviceaccount"
 	netutils "k8s.io/utils/net"
 )
 
@@ -70,7 +68,7 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 		return nil, err
 	}
 	accounts, err := serviceaccountstore.NewREST(g, cfg.ServiceAccountIssuer, cfg.Audiences, cfg.TokenMaxExpiration,
-		pods.Pod.Store, storage["secrets"].(rest.Getter), nodes.Node.Store, cfg.ExtendTokens, serviceaccount.ExpirationExtensionSeconds*time.Second)
+		pods.Pod.Store, storage["secrets"].(rest.Getter), nodes.Node.Store, cfg.ExtendTokens, cfg.TokenExtension)
 	if err != nil {
 		return nil, err
 	}

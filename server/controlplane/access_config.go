@@ -48,6 +48,7 @@ type ServiceAccountKeys struct {
 	KeyFiles       []string // verify, beside the cluster's own
 	Issuers        []string // further issuers whose tokens are accepted
 	KeysURL        string   // where others find the keys; empty: at this server
+	Signer         *ExternalSigner
 }
 
 // hosted is what remains for clusters that are not at the root.

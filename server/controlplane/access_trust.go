@@ -99,6 +99,7 @@ func (a *access) newIssuer(c *ControlPlane) error {
 	if cfg.Trusted, err = authn.PublicKeys(c.identity.ServiceAccountPublicKeys(), keys.KeyFiles...); err != nil {
 		return err
 	}
+	keys.Signer.into(&cfg)
 	a.issuer, undiscoverable, err = authn.NewIssuer(cfg)
 	if err != nil {
 		return err
