@@ -42,6 +42,8 @@ type Dialer struct {
 	dialer net.Dialer
 	holder *transport.DialHolder
 	own    func() ([]net.Addr, error) // this machine's addresses, which may change
+
+	answers budget // of webhooks
 }
 
 // As upstream's dialers have it.
@@ -59,7 +61,7 @@ var ErrAddress = errors.New("address not allowed")
 
 // NewDialer returns a dialer.
 func NewDialer(cfg Config) *Dialer {
-	d := &Dialer{cfg: cfg, own: net.InterfaceAddrs}
+	d := &Dialer{cfg: cfg, own: net.InterfaceAddrs, answers: budget{max: maxWebhookAnswers, free: smallAnswer}}
 	d.dialer = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: d.control}
 	d.holder = &transport.DialHolder{Dial: d.DialContext}
 	return d

@@ -12,6 +12,13 @@ import (
 // and escapes included.
 const maxWebhookAnswer = 32 << 20
 
+// maxWebhookAnswers bounds what the webhooks of a cluster answer at a time, beside the first of each: its seats times the
+// largest answer would be more than a process has.
+const (
+	maxWebhookAnswers = 128 << 20
+	smallAnswer       = 1 << 20
+)
+
 // Webhooks makes upstream's webhook clients dial with d. self is the configuration for calls of the cluster's own API, by
 // the Service kubernetes.default, made anew for each use; nil: they go where the Service says.
 //
@@ -31,7 +38,7 @@ func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.Authenticat
 			if err != nil {
 				return nil, err
 			}
-			bound(cfg)
+			d.bound(cfg)
 			return cfg, nil
 		}
 		return &webhook.AuthenticationInfoResolverDelegator{
@@ -55,9 +62,11 @@ func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.Authenticat
 func (d *Dialer) Guard(cfg *rest.Config) {
 	cfg.Dial = d.DialContext
 	cfg.Proxy = noProxy // and so the transport is not shared with others of the same TLS configuration
-	bound(cfg)
+	d.bound(cfg)
 }
 
-func bound(cfg *rest.Config) {
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return Bounded(NoRedirects(next), maxWebhookAnswer) })
+func (d *Dialer) bound(cfg *rest.Config) {
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return bounded{next: NoRedirects(next), bytes: maxWebhookAnswer, budget: &d.answers}
+	})
 }
