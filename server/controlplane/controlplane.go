@@ -139,7 +139,7 @@ func (c *ControlPlane) build() error {
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Audiences: c.access.APIAudiences,
 		FrontProxy: c.access.operatorProxy(), Serializer: legacyscheme.Codecs, Timeout: c.cfg.RequestTimeout, Log: c.cfg.Log,
 	}
-	chainConfig.Fair, chainConfig.Hints = c.fairness.Filter, c.cfg.Hints
+	chainConfig.Fair, chainConfig.Hints, chainConfig.Ending = c.fairness.Filter, c.cfg.Hints, ending{c.serving.Done()}
 	chainConfig = c.cfg.Record.into(chainConfig, c.cfg.Name)
 	c.clients.late.set(filters.Loopback(routes, chainConfig))
 	c.backends.self.handler.set(filters.Loopback(c.behind(), chainConfig))

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	apidiscovery "k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
-	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/component-base/metrics/prometheus/slis"
 
 	"github.com/rowlock-io/rowlock/schema/openapi"
@@ -98,16 +97,8 @@ func (c *ControlPlane) afterLoad(next http.Handler) http.Handler {
 	})
 }
 
-// untilEnd tells upstream's watches, which serve what is not served from bytes, when watches are to end. Without it each
-// of them would hold up the stop of the server.
-func (c *ControlPlane) untilEnd(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		ctx := request.WithServerShutdownSignal(req.Context(), ending{c.serving.Done()})
-		next.ServeHTTP(w, req.WithContext(ctx))
-	})
-}
-
-// ending implements request.ServerShutdownSignal.
+// ending implements request.ServerShutdownSignal: upstream's watches, which serve what is not served from bytes, end with it.
+// Each of them would hold up the stop of the server.
 type ending struct{ done <-chan struct{} }
 
 func (e ending) ShuttingDown() <-chan struct{} { return e.done }

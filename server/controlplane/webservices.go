@@ -34,9 +34,9 @@ type webServices struct {
 func newWebServices(c *ControlPlane, api *resources.Handler, documents *discovery.Documents) (legacy, named http.Handler) {
 	media, _ := negotiation.MediaTypesForSerializer(legacyscheme.Codecs)
 	s := &webServices{
-		documents: documents, resources: c.untilEnd(c.afterLoad(api)), builtin: c.catalogue.Serves,
+		documents: documents, resources: c.afterLoad(api), builtin: c.catalogue.Serves,
 		builtinGroup: c.catalogue.ServesGroup,
-		custom:       c.untilEnd(c.afterLoad(c.custom)), media: media, aggregator: c.remotes, serving: c.serving,
+		custom:       c.afterLoad(c.custom), media: media, aggregator: c.remotes, serving: c.serving,
 	}
 	c.unserved = s.unserved
 	return http.HandlerFunc(s.serveLegacy), http.HandlerFunc(s.serveNamed)

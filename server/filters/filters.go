@@ -35,6 +35,8 @@ type Config struct {
 	Timeout       time.Duration                             // of requests that are not long-running
 	Log           *slog.Logger
 
+	Ending request.ServerShutdownSignal // tells upstream's watches when to end; nil: never
+
 	Hints Hints // to browsers and HTTP/2 clients
 
 	Fair func(http.Handler) http.Handler // makes requests wait for a seat; nil: none waits
@@ -64,16 +66,15 @@ func New(handler http.Handler, cfg Config) http.Handler {
 	handler = impersonation.WithConstrainedImpersonation(handler, cfg.Authorizer, cfg.Serializer)
 	handler = withAudit(handler, cfg)
 	handler = withTracing(handler, cfg)
-	handler = upstream.WithAuthentication(handler, cfg.Authenticator, failedAuthentication(cfg), cfg.Audiences, cfg.FrontProxy)
+	handler = upstream.WithAuthentication(handler, forUs(cfg), failedAuthentication(cfg), nil, cfg.FrontProxy)
 	handler = withOrigins(handler, cfg.Hints)
-	handler = upstream.WithWarningRecorder(handler)
+	handler = withWarnings(handler)
 	handler = withTimeout(handler)
-	handler = upstream.WithRequestDeadline(handler, cfg.AuditSink, cfg.AuditPolicy, LongRunning, cfg.Serializer, cfg.Timeout)
-	handler = upstream.WithCacheControl(handler)
+	handler = withDeadline(handler, cfg)
+	handler = withCacheControl(handler)
 	handler = withHints(handler, cfg.Hints)
-	handler = inner(handler)
+	handler = withFacts(handler, cfg, true)
 	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
-	handler = upstream.WithAuditInit(handler)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		stack.Grow()
 		handler.ServeHTTP(w, req)
@@ -84,17 +85,10 @@ func New(handler http.Handler, cfg Config) http.Handler {
 func Loopback(handler http.Handler, cfg Config) http.Handler {
 	handler = withAuditOfServer(handler, cfg)
 	handler = withTracing(handler, cfg)
-	handler = upstream.WithWarningRecorder(handler)
+	handler = withWarnings(handler)
 	handler = asServer(handler)
-	handler = inner(handler)
-	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
-	return upstream.WithAuditInit(handler)
-}
-
-func inner(handler http.Handler) http.Handler {
-	handler = withLatency(handler)
-	handler = upstream.WithRequestInfo(handler, resolver)
-	return upstream.WithRequestReceivedTimestamp(handler)
+	handler = withFacts(handler, cfg, false)
+	return WithRecovery(handler, cfg.Serializer, cfg.Log)
 }
 
 // WithRecovery turns a panic into an answer. It logs the stack, once for each panic and not for handlers that mean to

@@ -24,3 +24,16 @@ func withHints(handler http.Handler, hints Hints) http.Handler {
 	}
 	return genericfilters.WithHSTS(handler, hints.HSTS)
 }
+
+// neverKept is what answers say of caches: all that is served is for one user.
+var neverKept = []string{"no-cache, private"}
+
+func withCacheControl(handler http.Handler) http.Handler {
+	const key = "Cache-Control"
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if header := w.Header(); header[key] == nil {
+			header[key] = neverKept[:1:1]
+		}
+		handler.ServeHTTP(w, req)
+	})
+}

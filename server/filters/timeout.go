@@ -40,11 +40,15 @@ func withTimeout(handler http.Handler) http.Handler {
 			handler.ServeHTTP(w, req)
 			return
 		}
-		tw := &timedWriter{w: w, ctx: ctx, body: req.ContentLength != 0, before: maps.Clone(w.Header())}
+		tw := &timedWriter{w: w, ctx: ctx, body: req.ContentLength != 0}
+		tw.before.keep(w.Header())
 		tw.apart = req.Method != http.MethodGet && req.Method != http.MethodHead
-		stop := context.AfterFunc(ctx, tw.cut)
+		var timer *time.Timer
+		if deadline, ok := ctx.Deadline(); ok {
+			timer = time.AfterFunc(time.Until(deadline), tw.cut)
+		}
 		defer func() {
-			if !stop() {
+			if timer != nil && !timer.Stop() {
 				tw.end()
 			} else if tw.body && req.ProtoMajor == 1 {
 				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyGrace)) // until the next request
@@ -67,9 +71,9 @@ func withTimeout(handler http.Handler) http.Handler {
 type timedWriter struct {
 	w      http.ResponseWriter
 	ctx    context.Context
-	body   bool        // the request has one
-	apart  bool        // the handler is on a goroutine of its own
-	before http.Header // what an answer keeps that begins too late
+	body   bool    // the request has one
+	apart  bool    // the handler is on a goroutine of its own
+	before headers // what an answer keeps that begins too late
 
 	mu    sync.Mutex
 	begun bool
@@ -134,7 +138,7 @@ func (t *timedWriter) answered() {
 func (t *timedWriter) answerLate() {
 	header := t.w.Header()
 	clear(header)
-	maps.Copy(header, t.before)
+	t.before.restore(header)
 	t.w.WriteHeader(http.StatusGatewayTimeout)
 	status := apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0).Status()
 	_ = json.NewEncoder(t.w).Encode(&status) // the client may be gone
@@ -146,6 +150,7 @@ var past = time.Unix(1, 0)
 // cut ends reads from a client that does not write, and writes to one that does not read, once the time is up. net/http
 // lifts such deadlines, if there is a next request. What cannot be cut, as within the process, ends with its client.
 func (t *timedWriter) cut() {
+	<-t.ctx.Done()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended || !errors.Is(t.ctx.Err(), context.DeadlineExceeded) {
@@ -168,5 +173,35 @@ func (t *timedWriter) end() {
 	t.ended = true
 	if t.body && t.apart && errors.Is(t.ctx.Err(), context.DeadlineExceeded) {
 		_ = http.NewResponseController(t.w).SetReadDeadline(past)
+	}
+}
+
+// headers are those that an answer has before its handler begins: few.
+type headers struct {
+	few  [6]header
+	n    int
+	rest http.Header // beyond those
+}
+
+type header struct {
+	key    string
+	values []string
+}
+
+func (h *headers) keep(from http.Header) {
+	if len(from) > len(h.few) {
+		h.rest = maps.Clone(from)
+		return
+	}
+	for key, values := range from {
+		h.few[h.n] = header{key, values}
+		h.n++
+	}
+}
+
+func (h *headers) restore(to http.Header) {
+	maps.Copy(to, h.rest)
+	for _, kept := range h.few[:h.n] {
+		to[kept.key] = kept.values
 	}
 }
