@@ -48,6 +48,9 @@ func newServer(t testing.TB, port int, kubeconfig, log string, command func() *e
 	return s
 }
 
+// PID is the process of a server that was started.
+func (s *Server) PID() int { return s.proc.cmd.Process.Pid }
+
 // Launch starts the server and does not wait for it.
 func (s *Server) Launch(t testing.TB) {
 	t.Helper()

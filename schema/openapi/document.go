@@ -34,10 +34,12 @@ type blob struct {
 	member   *splice.Member
 	etag     string // without quotes, the same for every encoding of a document
 	modified time.Time
+	partial  bool // there was no time for all parts
 }
 
-// jsonBlob makes the JSON encoding when it does not exist yet. building keeps others from making one meanwhile.
-func (d *document) jsonBlob(building *building) (*blob, error) {
+// jsonBlob makes the JSON encoding when it does not exist yet. building keeps others from making one meanwhile. What of a
+// document of parts cannot be built in time is left to the next who asks.
+func (d *document) jsonBlob(until time.Time, building *building) (*blob, error) {
 	if b := d.asJSON.Load(); b != nil {
 		return b, nil
 	}
@@ -47,8 +49,8 @@ func (d *document) jsonBlob(building *building) (*blob, error) {
 		return b, nil
 	}
 	if d.spliced != nil {
-		b, err := d.spliced.json(building)
-		if err == nil {
+		b, err := d.spliced.json(until, building)
+		if err == nil && !b.partial {
 			d.asJSON.Store(b)
 		}
 		return b, err
@@ -69,8 +71,8 @@ func (d *document) jsonBlob(building *building) (*blob, error) {
 }
 
 // protoBlob makes the protobuf encoding when it does not exist yet.
-func (d *document) protoBlob(building *building) (*blob, error) {
-	src, err := d.jsonBlob(building)
+func (d *document) protoBlob(until time.Time, building *building) (*blob, error) {
+	src, err := d.jsonBlob(until, building)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +85,8 @@ func (d *document) protoBlob(building *building) (*blob, error) {
 		return b, nil
 	}
 	if d.spliced != nil {
-		b, err := d.spliced.proto(building, src)
-		if err == nil {
+		b, err := d.spliced.proto(until, building, src)
+		if err == nil && !b.partial {
 			d.asPB.Store(b)
 		}
 		return b, err

@@ -66,6 +66,15 @@ func namesOf(doc *spec.Swagger) names {
 	return n
 }
 
+// has tells whether the part is built, as built has it. One that is being built is not.
+func (p *Part) has(built func(*Part) bool) bool {
+	if !p.mu.TryLock() {
+		return false
+	}
+	defer p.mu.Unlock()
+	return built(p)
+}
+
 // json answers the part as members of JSON objects, without what has a name in the built-in groups.
 func (p *Part) json(building *building, builtin names) (*share, error) {
 	p.mu.Lock()

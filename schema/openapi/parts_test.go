@@ -1,11 +1,14 @@
 package openapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	openapi_v2 "github.com/google/gnostic-models/openapiv2"
 	"github.com/google/go-cmp/cmp"
@@ -107,5 +110,30 @@ func TestParts(t *testing.T) {
 	s.RemoveSource("x")
 	if got := v2Get(t, s, "/apis/example.com/v1/kind1s"); got != "" {
 		t.Errorf("after its end: %q", got)
+	}
+}
+
+// A request that has no time for all parts gets those that are there, and leaves a document to the next that is whole.
+func TestPartsInTime(t *testing.T) {
+	t.Parallel()
+	s := newSmallService(t, Config{})
+	part := NewPart(func() (*spec.Swagger, error) { return kindShare(0, "a") })
+	set(t, s, "x", Source{Rank: 100, V2Parts: []*Part{part}})
+	late := time.Now().Add(-time.Second)
+	for _, enc := range mediaV2() {
+		b, err := s.v2Blob(late, enc)
+		if err != nil || !b.partial || part.asJSON != nil {
+			t.Fatalf("late: %+v, %v", b, err)
+		}
+		data, err := io.ReadAll(b.member.Plain())
+		if err != nil || !bytes.Contains(data, []byte("/apis/batch/v1/jobs")) {
+			t.Errorf("%d bytes without the built-in groups, %v", len(data), err)
+		}
+	}
+	if got := v2Get(t, s, "/apis/example.com/v1/kind0s"); got != "a" {
+		t.Errorf("in time: %q", got)
+	}
+	if b, err := s.v2Blob(late, mediaV2()[0]); err != nil || b.partial {
+		t.Errorf("late, when it is there: %+v, %v", b, err)
 	}
 }

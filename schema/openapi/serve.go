@@ -54,11 +54,23 @@ func negotiate(r *http.Request, offered []encoding) (enc encoding, ok bool) {
 }
 
 // encoded answers the document in an encoding and makes it when it does not exist yet.
-func (d *document) encoded(enc encoding, building *building) (*blob, error) {
+func (d *document) encoded(until time.Time, enc encoding, building *building) (*blob, error) {
 	if enc.protobuf {
-		return d.protoBlob(building)
+		return d.protoBlob(until, building)
 	}
-	return d.jsonBlob(building)
+	return d.jsonBlob(until, building)
+}
+
+// buildTime is how long a request waits for parts of its document, if it may last that long.
+const buildTime = 30 * time.Second
+
+// timeToBuild is when a request has to do with what there is: after half of its time, the rest is for sending.
+func timeToBuild(r *http.Request) time.Time {
+	wait := buildTime
+	if deadline, ok := r.Context().Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/2)
+	}
+	return time.Now().Add(wait)
 }
 
 // serve answers a request with the document, compressed when the client takes that, and conditional requests without

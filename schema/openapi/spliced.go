@@ -128,14 +128,17 @@ type spliced struct {
 	log   *slog.Logger
 }
 
-// shares answers what each part adds, as far as names are free.
-func (s *spliced) shares(of func(*Part) (*share, error)) [kinds][]splice.Piece {
-	var all [kinds][]splice.Piece
+// shares answers what each part adds, as far as names are free. Once it is late, parts that are not built yet are left out.
+func (s *spliced) shares(until time.Time, of func(*Part) (*share, error), built func(*Part) bool) (all [kinds][]splice.Piece, partial bool) {
 	var taken names
 	for kind := range taken {
 		taken[kind] = map[string]bool{}
 	}
 	for _, p := range s.parts {
+		if time.Now().After(until) && !p.has(built) {
+			partial = true
+			continue
+		}
 		sh, err := of(p)
 		if err != nil {
 			s.log.Error("Could not build a part of the OpenAPI v2 document", "error", err)
@@ -150,18 +153,19 @@ func (s *spliced) shares(of func(*Part) (*share, error)) [kinds][]splice.Piece {
 			}
 		}
 	}
-	return all
+	return all, partial
 }
 
 // json makes the JSON encoding. Parts that others have built are not built again, and one who gives up leaves what he built.
-func (s *spliced) json(building *building) (*blob, error) {
+func (s *spliced) json(until time.Time, building *building) (*blob, error) {
 	s.head.mu.Lock()
 	err := s.head.build(building)
 	s.head.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	shares := s.shares(func(p *Part) (*share, error) { return p.json(building, s.head.builtin) })
+	shares, partial := s.shares(until, func(p *Part) (*share, error) { return p.json(building, s.head.builtin) },
+		func(p *Part) bool { return p.asJSON != nil })
 	sum := sha512.New()
 	sum.Write([]byte(s.head.etag))
 	comma := splice.Plain(",")
@@ -179,20 +183,30 @@ func (s *spliced) json(building *building) (*blob, error) {
 			sum.Write(piece.Sum[:])
 		}
 	}
-	return &blob{member: splice.Join(pieces), etag: fmt.Sprintf("%X", sum.Sum(nil)), modified: time.Now()}, nil
+	return &blob{member: splice.Join(pieces), etag: fmt.Sprintf("%X", sum.Sum(nil)), modified: time.Now(), partial: partial}, nil
 }
 
 // proto makes the protobuf encoding of the document whose JSON is src.
-func (s *spliced) proto(building *building, src *blob) (*blob, error) {
+func (s *spliced) proto(until time.Time, building *building, src *blob) (*blob, error) {
 	s.head.mu.Lock()
 	first, err := s.head.proto(building)
 	s.head.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
+	shares, partial := s.shares(until, func(p *Part) (*share, error) { return p.proto(building, s.head.builtin) },
+		func(p *Part) bool { return p.asPB != nil })
 	pieces := []splice.Piece{*first}
-	for _, share := range s.shares(func(p *Part) (*share, error) { return p.proto(building, s.head.builtin) }) {
-		pieces = append(pieces, share...)
+	sum := sha512.New()
+	for _, share := range shares {
+		for _, piece := range share {
+			pieces = append(pieces, piece)
+			sum.Write(piece.Sum[:])
+		}
 	}
-	return &blob{member: splice.Join(pieces), etag: src.etag, modified: src.modified}, nil
+	b := &blob{member: splice.Join(pieces), etag: src.etag, modified: src.modified, partial: src.partial || partial}
+	if b.partial {
+		b.etag = fmt.Sprintf("%X", sum.Sum(nil)) // there may be other parts than in src
+	}
+	return b, nil
 }

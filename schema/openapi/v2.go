@@ -3,6 +3,7 @@ package openapi
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"k8s.io/kube-openapi/pkg/aggregator"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -17,7 +18,7 @@ func (s *Service) ServeV2(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotAcceptable)
 		return
 	}
-	b, err := s.v2Blob(enc)
+	b, err := s.v2Blob(timeToBuild(r), enc)
 	if err != nil {
 		s.log.Error("Could not build the OpenAPI v2 document", "error", err)
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -27,14 +28,14 @@ func (s *Service) ServeV2(w http.ResponseWriter, r *http.Request) {
 }
 
 // v2Blob answers the current v2 document or, when that cannot be built, the last one that could.
-func (s *Service) v2Blob(enc encoding) (*blob, error) {
+func (s *Service) v2Blob(until time.Time, enc encoding) (*blob, error) {
 	current, stale := s.v2Document()
-	b, err := current.encoded(enc, &s.building)
+	b, err := current.encoded(until, enc, &s.building)
 	if err != nil && stale != nil {
 		s.log.Warn("Could not build the OpenAPI v2 document, served the last one", "error", err)
-		return stale.encoded(enc, &s.building)
+		return stale.encoded(until, enc, &s.building)
 	}
-	if err == nil && stale != nil {
+	if err == nil && !b.partial && stale != nil {
 		s.mu.Lock()
 		if s.v2 == current {
 			s.stale = nil

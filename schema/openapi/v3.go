@@ -28,7 +28,7 @@ func (s *Service) ServeV3Index(w http.ResponseWriter, r *http.Request) {
 		case d.hash != "":
 			u = hashURL(name, d.hash)
 		default:
-			b, err := d.jsonBlob(&s.building)
+			b, err := d.jsonBlob(time.Time{}, &s.building)
 			if err != nil {
 				s.log.Error("Could not build an OpenAPI v3 document", "path", name, "error", err)
 				continue
@@ -68,7 +68,7 @@ func (s *Service) ServeV3(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotAcceptable)
 		return
 	}
-	b, err := d.encoded(enc, &s.building)
+	b, err := d.encoded(time.Time{}, enc, &s.building)
 	if err != nil {
 		s.log.Error("Could not build an OpenAPI v3 document", "path", name, "error", err)
 		w.WriteHeader(http.StatusServiceUnavailable)

@@ -169,9 +169,12 @@ func (l listWatch) WatchWithContext(ctx context.Context, opts metav1.ListOptions
 }
 
 func (l listWatch) event(c *cache.Change) (watch.Event, error) {
-	s, err := l.h.readState(c.Entry)
-	if err != nil {
-		return watch.Event{}, err
+	s := l.h.known(c.Entry)
+	if s == nil {
+		var err error
+		if s, err = l.h.readState(c.Entry); err != nil {
+			return watch.Event{}, err
+		}
 	}
 	e := watch.Event{Type: watch.Modified, Object: s.crd}
 	switch c.Verb {

@@ -22,6 +22,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/discovery"
 	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/storage"
+	"github.com/rowlock-io/rowlock/storage/cache"
 )
 
 // definitionsResource is where definitions are kept.
@@ -86,7 +87,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the server could not read the definition of the resource", http.StatusInternalServerError)
 		return
 	}
-	if d == nil {
+	if d == nil || !d.serves(info.APIVersion) {
 		h.cfg.NotFound.ServeHTTP(w, req)
 		return
 	}
@@ -155,4 +156,13 @@ func (h *Handler) definition(name string) (*definition, error) {
 	d = h.newDefinition(state)
 	h.definitions[name] = d
 	return d, nil
+}
+
+// known is what was read of a definition's entry already; nil: nothing.
+func (h *Handler) known(e *cache.Entry) *state {
+	d, err := h.definition(e.Name) // which reads it, if it is the present
+	if err != nil || d == nil || d.revision() != e.Revision {
+		return nil
+	}
+	return d.state.Load()
 }
