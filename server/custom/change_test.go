@@ -252,8 +252,16 @@ func TestAPIGroupsInStoreKeys(t *testing.T) {
 			"scope: Namespaced", "scope: Cluster").Replace(widgets)
 	}
 	for _, bad := range []struct{ plural, group string }{
-		{"deployments", "apps"}, {"pods", ""}, {"pods", "."}, {"pods/status", "example.com"}, {"../pods", "example.com"}, {"pods.example", "com"},
-		{"pods%2f", "example.com"}, {"PODS", "example.com"}, {"pods\x00", "example.com"}, {"pods", "example.com/custom"},
+		{"deployments", "apps"},
+		{"pods", ""},
+		{"pods", "."},
+		{"pods/status", "example.com"},
+		{"../pods", "example.com"},
+		{"pods.example", "com"},
+		{"pods%2f", "example.com"},
+		{"PODS", "example.com"},
+		{"pods\x00", "example.com"},
+		{"pods", "example.com/custom"},
 	} {
 		crd := definition(t, widgets)
 		crd.Name = bad.plural + "." + bad.group
