@@ -247,6 +247,10 @@ func tryOwners(t *testing.T, s *servertest.Server) []string {
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "alice"}},
 	}, metav1.CreateOptions{}))
 	alice := servertest.NewClient(t, s.Config(servertest.Default, servertest.AliceToken)).CoreV1().ConfigMaps("effects")
+	await(t, "the binding is known", func() bool {
+		_, err := alice.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "dry"}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err == nil
+	})
 	owned := func(name string, block bool) *corev1.ConfigMap {
 		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{{
 			APIVersion: "apps/v1", Kind: "Deployment", Name: "d", UID: "u", BlockOwnerDeletion: &block,

@@ -53,9 +53,11 @@ func TestWrongFlags(t *testing.T) {
 	if err == nil {
 		t.Fatal("wrong flags were taken")
 	}
-	for _, words := range []string{"mysql", "--secure-port 70000", "--service-cluster-ip-range", "--event-ttl", "--history-max-bytes", "--shutdown-delay-duration", `enable-admission-plugins plugin "Nope" is unknown`, "[EventRateLimit] in enable-admission-plugins",
+	for _, words := range []string{
+		"mysql", "--secure-port 70000", "--service-cluster-ip-range", "--event-ttl", "--history-max-bytes", "--shutdown-delay-duration", `enable-admission-plugins plugin "Nope" is unknown`, "[EventRateLimit] in enable-admission-plugins",
 		"--goaway-chance can not be less than 0 or greater than 0.02", "--strict-transport-security-directives invalid", "does not pin to start/end of host", "unrecognized feature gate: Nope", "unknown api groups nope.example/v1",
-		"--tls-private-key-file must be given together", "--tls-min-version VersionTLS10", "--tls-cipher-suites: Cipher suite NOPE", "--tls-curve-preferences"} {
+		"--tls-private-key-file must be given together", "--tls-min-version VersionTLS10", "--tls-cipher-suites: Cipher suite NOPE", "--tls-curve-preferences",
+	} {
 		if !strings.Contains(err.Error(), words) {
 			t.Errorf("no word of %s in: %v", words, err)
 		}
