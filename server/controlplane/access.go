@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"golang.org/x/sync/errgroup"
@@ -85,10 +86,27 @@ func (a *access) authorize(c *ControlPlane) error {
 		a.runs = append(a.runs, func(ctx context.Context) error { return a.aggregate(ctx, c, source) })
 	}
 	a.bootstrap = func(ctx context.Context, client kubernetes.Interface) error {
-		_, err := rbacbootstrap.NewPolicy().Ensure(ctx, rbacbootstrap.Config{Reader: source, Client: client.RbacV1(), Log: c.cfg.Log})
-		return err
+		defer source.ensured() // whatever came of it, nobody need wait any longer
+		return ensureRoles(ctx, rbacbootstrap.Config{Reader: source, Client: client.RbacV1(), Log: c.cfg.Log})
 	}
 	return nil
+}
+
+// ensureRoles makes the default roles and bindings, and returns when the authorizer's informers show them: whoever is told
+// that the cluster is ready is not to be refused what they allow.
+func ensureRoles(ctx context.Context, cfg rbacbootstrap.Config) error {
+	policy := rbacbootstrap.NewPolicy()
+	for {
+		done, err := policy.Ensure(ctx, cfg)
+		if err != nil || done.Created+done.Updated+done.Recreated == 0 {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // aggregate fills ClusterRoles when the first ones are there, which come together.

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -19,7 +20,8 @@ type rbacSource struct {
 	clusterRoleBindings listers.ClusterRoleBindingLister
 	revision            atomic.Uint64
 	aggregate           chan struct{}     // a ClusterRole changed: others may gain or lose rules
-	known               []<-chan struct{} // closed when all of a kind are there
+	known               []<-chan struct{} // closed when all of a kind are there, and when the defaults were ensured
+	ensured             func()            // tells that they were
 	whole               atomic.Bool       // all of known are closed
 }
 
@@ -30,6 +32,8 @@ func newRBACSource(f informers.SharedInformerFactory) *rbacSource {
 		clusterRoles: in.ClusterRoles().Lister(), clusterRoleBindings: in.ClusterRoleBindings().Lister(),
 		aggregate: make(chan struct{}, 1),
 	}
+	defaults := make(chan struct{})
+	s.known, s.ensured = append(s.known, defaults), sync.OnceFunc(func() { close(defaults) })
 	// Handlers run after the listers show the change.
 	changed := toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { s.revision.Add(1) },
