@@ -118,12 +118,17 @@ type (
 	}
 )
 
-func (o podsOf) Lister() corev1listers.PodLister                     { return pods{client: o.client} }
-func (o nodesOf) Lister() corev1listers.NodeLister                   { return nodes{client: o.client} }
-func (o accountsOf) Lister() corev1listers.ServiceAccountLister      { return accounts{client: o.client} }
+func (o podsOf) Lister() corev1listers.PodLister { return pods{client: o.client} }
+
+func (o nodesOf) Lister() corev1listers.NodeLister { return nodes{client: o.client} }
+
+func (o accountsOf) Lister() corev1listers.ServiceAccountLister { return accounts{client: o.client} }
+
 func (o claimsOf) Lister() corev1listers.PersistentVolumeClaimLister { return claims{client: o.client} }
-func (o volumesOf) Lister() corev1listers.PersistentVolumeLister     { return volumes{client: o.client} }
-func (o driversOf) Lister() storagev1listers.CSIDriverLister         { return drivers{client: o.client} }
+
+func (o volumesOf) Lister() corev1listers.PersistentVolumeLister { return volumes{client: o.client} }
+
+func (o driversOf) Lister() storagev1listers.CSIDriverLister { return drivers{client: o.client} }
 
 // The listers get by name and cannot list.
 type (
@@ -182,12 +187,15 @@ func (l accountsIn) Get(name string) (*corev1.ServiceAccount, error) { return re
 func (l claimsIn) Get(name string) (*corev1.PersistentVolumeClaim, error) {
 	return read(name, l.get)
 }
+
 func (l nodes) Get(name string) (*corev1.Node, error) {
 	return read(name, l.client.CoreV1().Nodes().Get)
 }
+
 func (l volumes) Get(name string) (*corev1.PersistentVolume, error) {
 	return read(name, l.client.CoreV1().PersistentVolumes().Get)
 }
+
 func (l drivers) Get(name string) (*storagev1.CSIDriver, error) {
 	return read(name, l.client.StorageV1().CSIDrivers().Get)
 }
