@@ -26,7 +26,7 @@ deps:
 	.ci/deps
 
 # All that CI runs.
-test: deps build lint vet race-lean unit conformance e2e-sample fuzz-ci
+test: deps build lint race-lean unit conformance e2e-sample fuzz-ci
 
 lint:
 	$(LINT) ./...
