@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -238,7 +239,8 @@ func TestSubresourcesDoNotSkipAdmission(t *testing.T) {
 		if resp.Status < 400 || !strings.Contains(resp.Body, "denied the request") {
 			t.Errorf("%s %s answers %d %s", c.method, c.path, resp.Status, resp.Body)
 		}
-		asked := h.requests()[before:]
+		// A selector of namespaces does not keep away what is in none: the server's own writes of statuses.
+		asked := slices.DeleteFunc(h.requests()[before:], func(r admissionv1.AdmissionRequest) bool { return r.Namespace != "subs" })
 		if len(asked) != 1 {
 			t.Errorf("%s %s: asked %d times", c.method, c.path, len(asked))
 			continue
