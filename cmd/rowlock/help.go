@@ -33,13 +33,24 @@ var flagGroups = []struct {
 	{"Audit and tracing", []string{"audit-", "tracing-"}},
 	{"Connections to backends and nodes", []string{"enable-aggregator-", "allow-loopback-backends", "deny-backends", "proxy-", "peer-", "kubelet-", "egress-", "outbound-"}},
 	{"API and features", []string{"feature-gates", "runtime-config", "emulated-", "emulation-", "profiling", "contention-profiling"}},
+	{controllerFlags, nil},
+	{"Scheduler", []string{"scheduler", "scheduler-"}},
 	{"Logging", []string{"logging-", "log-", "v", "vmodule"}},
 }
 
 const otherFlags = "Other"
 
+// groupAnnotation names a flag's group where its name does not tell.
+const groupAnnotation = "rowlock/group"
+
+const controllerFlags = "Controllers"
+
 // flagGroup is the section of a flag.
-func flagGroup(name string) string {
+func flagGroup(f *pflag.Flag) string {
+	if group := f.Annotations[groupAnnotation]; len(group) == 1 {
+		return group[0]
+	}
+	name := f.Name
 	for _, group := range flagGroups {
 		for _, begin := range group.flags {
 			if name == begin || strings.HasSuffix(begin, "-") && strings.HasPrefix(name, begin) {
@@ -56,7 +67,7 @@ func sections(fs *pflag.FlagSet) cliflag.NamedFlagSets {
 	for _, group := range flagGroups {
 		all.FlagSet(group.name)
 	}
-	fs.VisitAll(func(f *pflag.Flag) { all.FlagSet(flagGroup(f.Name)).AddFlag(f) })
+	fs.VisitAll(func(f *pflag.Flag) { all.FlagSet(flagGroup(f)).AddFlag(f) })
 	return all
 }
 

@@ -161,8 +161,8 @@ func TestHelp(t *testing.T) {
 			if f.Name == "help" {
 				return
 			}
-			if in, ok := found[f.Name]; ok == f.Hidden && f.Deprecated == "" || ok && in != flagGroup(f.Name) {
-				t.Errorf("%s: --%s is in section %q, want %q", name, f.Name, in, flagGroup(f.Name))
+			if in, ok := found[f.Name]; ok == f.Hidden && f.Deprecated == "" || ok && in != flagGroup(f) {
+				t.Errorf("%s: --%s is in section %q, want %q", name, f.Name, in, flagGroup(f))
 			}
 		})
 		if found["audit-policy-file"] != "Audit and tracing" || found["bind-address"] != "Serving" {

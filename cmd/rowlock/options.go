@@ -46,6 +46,7 @@ type options struct {
 	record     recordOptions
 	outbound   outboundOptions
 	encryption encryptionOptions
+	agents     agentOptions
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -82,6 +83,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	o.record.addFlags(fs)
 	o.outbound.addFlags(fs)
 	o.encryption.addFlags(fs)
+	o.agents.addFlags(fs)
 }
 
 // validate reports everything that is wrong at once.
@@ -112,6 +114,6 @@ func (o *options) validate() error {
 	}
 	errs = append(errs, o.record.validate(), o.admit.Validate())
 	_, err := o.tls.tls()
-	errs = append(errs, o.encryption.validate(), o.access.validate(), err)
+	errs = append(errs, o.encryption.validate(), o.access.validate(), o.agents.validate(), err)
 	return errors.Join(errs...)
 }

@@ -11,17 +11,18 @@ import (
 	"testing"
 )
 
-// onSQLite makes servers "rowlock up" on one data directory.
+// onSQLite makes servers "rowlock up" on one data directory. Nothing acts on the cluster by itself, unless flags say
+// otherwise: most tests are about the API alone.
 func (c *Cluster) onSQLite(t testing.TB) {
 	t.Helper()
 	binary := Rowlock(t)
 	data := filepath.Dir(c.SQLiteFile())
 	c.newServer = func(t testing.TB, flags []string) *Server {
-		return c.rowlock(t, binary, append([]string{"up", "--data-dir", data}, flags...))
+		return c.rowlock(t, binary, append([]string{"up", "--data-dir", data, "--controllers=", "--scheduler=false"}, flags...))
 	}
 }
 
-// onPostgres makes servers "rowlock server" on one database.
+// onPostgres makes servers "rowlock server" on one database, with nothing that acts, as on SQLite.
 func (c *Cluster) onPostgres(t testing.TB) {
 	t.Helper()
 	binary := Rowlock(t)
@@ -30,7 +31,7 @@ func (c *Cluster) onPostgres(t testing.TB) {
 	WriteKey(t, c.KeyFile())
 	c.newServer = func(t testing.TB, flags []string) *Server {
 		return c.rowlock(t, binary, append([]string{
-			"server", "--database", database, "--encryption-key-file", c.KeyFile(),
+			"server", "--database", database, "--encryption-key-file", c.KeyFile(), "--controllers=", "--scheduler=false",
 		}, flags...))
 	}
 }

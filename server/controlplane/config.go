@@ -51,8 +51,9 @@ type Config struct {
 	DecodedBytes   int64 // bound of the decoded objects that are kept for the next reader
 	Outbound       Outbound
 
-	Record Record // of requests
-	Flow   Flow   // how many requests are served at a time
+	Record Record  // of requests
+	Flow   Flow    // how many requests are served at a time
+	Agents []Agent // run for the cluster, in this process
 
 	Versions *catalogue.Versions // what is served; nil: what kube-apiserver serves by default
 	Hints    filters.Hints       // to browsers and HTTP/2 clients

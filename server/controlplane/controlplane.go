@@ -51,6 +51,7 @@ type ControlPlane struct {
 	checks    *health.Checks
 	fairness  *fairness.Fairness
 	handler   http.Handler
+	agents    http.Handler // of requests that Inside.As makes
 	informed  atomic.Bool // informers have synced
 	// bootstrapped is closed when the objects that every cluster has are there.
 	bootstrapped chan struct{}
@@ -144,6 +145,7 @@ func (c *ControlPlane) build() error {
 	c.clients.late.set(filters.Loopback(routes, chainConfig))
 	c.backends.self.handler.set(filters.Loopback(c.behind(), chainConfig))
 	c.handler = filters.New(routes, chainConfig)
+	c.agents = filters.Agent(routes, chainConfig)
 	c.newBootstrap()
 	return nil
 }

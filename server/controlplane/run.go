@@ -49,6 +49,7 @@ func (c *ControlPlane) runAPI(ctx context.Context) error {
 	g.Go(func() error { return c.custom.Run(ctx) })
 	g.Go(func() error { return c.runBootstrap(ctx) })
 	g.Go(func() error { return c.runAggregation(ctx) })
+	g.Go(func() error { return c.runAgents(ctx) })
 	return g.Wait()
 }
 

@@ -122,3 +122,12 @@ func newSerial() (*big.Int, error) {
 	}
 	return n.Add(n, big.NewInt(1)), nil
 }
+
+// PEM returns the certificate that signs and its key, for signers that are not ours.
+func (a *Authority) PEM() (cert, key []byte, err error) {
+	pair, err := newKeyPair(a.certs[0].Raw, a.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pair.CertPEM, pair.KeyPEM, nil
+}

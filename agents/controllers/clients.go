@@ -1,0 +1,55 @@
+package controllers
+
+import (
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Clients makes clients of a server in the same process, which takes a caller's word for who it is. It implements
+// clientbuilder.ControllerClientBuilder.
+type Clients struct {
+	As func(user.Info) *rest.Config
+	// Root makes clients that may do everything; otherwise each is the service account kube-system/<name>, with the
+	// rights that RBAC's default roles give it.
+	Root bool
+}
+
+// Config implements clientbuilder.ControllerClientBuilder.
+func (c Clients) Config(name string) (*rest.Config, error) { return c.ConfigOrDie(name), nil }
+
+// ConfigOrDie implements clientbuilder.ControllerClientBuilder. It never dies.
+func (c Clients) ConfigOrDie(name string) *rest.Config {
+	var who user.Info = &user.DefaultInfo{Name: user.KubeControllerManager, Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
+	if !c.Root {
+		who = &user.DefaultInfo{
+			Name:   serviceaccount.MakeUsername("kube-system", name),
+			Groups: append(serviceaccount.MakeGroupNames("kube-system"), user.AllAuthenticated),
+		}
+	}
+	config := c.As(who)
+	config.UserAgent += "/" + name
+	return config
+}
+
+// Client implements clientbuilder.ControllerClientBuilder.
+func (c Clients) Client(name string) (kubernetes.Interface, error) {
+	return kubernetes.NewForConfig(c.ConfigOrDie(name))
+}
+
+// ClientOrDie implements clientbuilder.ControllerClientBuilder.
+func (c Clients) ClientOrDie(name string) kubernetes.Interface {
+	return kubernetes.NewForConfigOrDie(c.ConfigOrDie(name))
+}
+
+// DiscoveryClient implements clientbuilder.ControllerClientBuilder.
+func (c Clients) DiscoveryClient(name string) (discovery.DiscoveryInterface, error) {
+	return discovery.NewDiscoveryClientForConfig(c.ConfigOrDie(name))
+}
+
+// DiscoveryClientOrDie implements clientbuilder.ControllerClientBuilder.
+func (c Clients) DiscoveryClientOrDie(name string) discovery.DiscoveryInterface {
+	return discovery.NewDiscoveryClientForConfigOrDie(c.ConfigOrDie(name))
+}

@@ -1,0 +1,70 @@
+package controllers
+
+import (
+	"k8s.io/apimachinery/pkg/util/sets"
+	cliflag "k8s.io/component-base/cli/flag"
+	controllermanager "k8s.io/controller-manager/app"
+	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	kcmconfig "k8s.io/kubernetes/cmd/kube-controller-manager/app/config"
+	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
+	"k8s.io/kubernetes/pkg/controller/apis/config"
+)
+
+// Options are kube-controller-manager's flags that say what loops do; those of its own server, clients and logs are not
+// among them.
+type Options struct {
+	upstream *options.KubeControllerManagerOptions
+}
+
+// NewOptions returns kube-controller-manager's defaults.
+func NewOptions() *Options {
+	o, err := options.NewKubeControllerManagerOptions()
+	if err != nil {
+		panic(err) // upstream's own defaults do not convert: nothing that a user said
+	}
+	o.SecureServing.BindPort = 0
+	return &Options{o}
+}
+
+// Some tells whether any loop is on.
+func Some(c config.KubeControllerManagerConfiguration) bool {
+	for name, d := range app.NewControllerDescriptors() {
+		off := sets.NewString()
+		if d.IsDisabledByDefault() {
+			off.Insert(name)
+		}
+		if controllermanager.IsControllerEnabled(name, off, c.Generic.Controllers) {
+			return true
+		}
+	}
+	return false
+}
+
+// not are the sections of kube-controller-manager's flags that belong to the process.
+var not = map[string]bool{
+	"debugging": true, "leader-migration": true, "secure serving": true, "authentication": true, "authorization": true,
+	"metrics": true, "logs": true, "misc": true, "deprecated": true,
+}
+
+// FlagSets returns the flags by section.
+func (o *Options) FlagSets() cliflag.NamedFlagSets {
+	all := o.upstream.Flags(app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases())
+	var kept cliflag.NamedFlagSets
+	for _, name := range all.Order {
+		if !not[name] {
+			kept.FlagSet(name).AddFlagSet(all.FlagSets[name])
+		}
+	}
+	return kept
+}
+
+// Config checks what was said and returns the loops' configuration.
+func (o *Options) Config() (config.KubeControllerManagerConfiguration, error) {
+	known, off, aliases := app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases()
+	if err := o.upstream.Validate(known, off, aliases); err != nil {
+		return config.KubeControllerManagerConfiguration{}, err
+	}
+	var c kcmconfig.Config
+	err := o.upstream.ApplyTo(&c, known, off, aliases)
+	return c.ComponentConfig, err
+}

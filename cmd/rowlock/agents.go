@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"net"
+
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
+	upstream "k8s.io/kubernetes/pkg/scheduler"
+	"k8s.io/kubernetes/pkg/serviceaccount"
+
+	"github.com/rowlock-io/rowlock/agents/controllers"
+	"github.com/rowlock-io/rowlock/agents/scheduler"
+	"github.com/rowlock-io/rowlock/server/controlplane"
+)
+
+// agents are what acts on each cluster from inside this process.
+func (o *agentOptions) agents(services net.IPNet) ([]controlplane.Agent, error) {
+	loops, err := o.controllers.Config()
+	if err != nil {
+		return nil, err
+	}
+	loops.NodeIPAMController.ServiceCIDR = services.String()
+	profiles, err := scheduler.Load(o.schedulerConfig)
+	if err != nil {
+		return nil, err
+	}
+	var all []controlplane.Agent
+	if controllers.Some(loops) {
+		all = append(all, controlplane.Agent{Name: "controllers", Run: func(ctx context.Context, in controlplane.Inside) error {
+			cfg, err := controllerConfig(in)
+			if err != nil {
+				return err
+			}
+			cfg.Loops = *loops.DeepCopy()
+			return controllers.Run(ctx, cfg)
+		}})
+	}
+	if o.scheduler {
+		all = append(all, controlplane.Agent{Name: "scheduler", Run: func(ctx context.Context, in controlplane.Inside) error {
+			cfg, err := schedulerConfig(in)
+			if err != nil {
+				return err
+			}
+			cfg.Scheduler = *profiles.DeepCopy()
+			return scheduler.Run(ctx, cfg)
+		}})
+	}
+	return all, nil
+}
+
+func controllerConfig(in controlplane.Inside) (controllers.Config, error) {
+	root := controllers.Clients{As: in.As, Root: true}
+	client, err := root.Client("shared-informers")
+	if err != nil {
+		return controllers.Config{}, err
+	}
+	meta, err := metadata.NewForConfig(root.ConfigOrDie("metadata-informers"))
+	if err != nil {
+		return controllers.Config{}, err
+	}
+	tokens, err := serviceaccount.JWTTokenGenerator(serviceaccount.LegacyIssuer, in.Identity.ServiceAccountKey())
+	if err != nil {
+		return controllers.Config{}, err
+	}
+	cert, key, err := in.Identity.ClusterCA.PEM()
+	if err != nil {
+		return controllers.Config{}, err
+	}
+	return controllers.Config{
+		Clients: controllers.Clients{As: in.As}, Root: root, Log: in.Log,
+		Informers: informers.NewSharedInformerFactoryWithOptions(client, controllers.Resync, informers.WithTransform(controllers.Trim)),
+		Metadata:  metadatainformer.NewSharedInformerFactoryWithOptions(meta, controllers.Resync, metadatainformer.WithTransform(controllers.Trim)),
+		Tokens:    tokens, RootCA: in.Identity.ClusterCA.Bundle(), SigningCert: cert, SigningKey: key,
+	}, nil
+}
+
+func schedulerConfig(in controlplane.Inside) (scheduler.Config, error) {
+	config := in.As(&user.DefaultInfo{Name: user.KubeScheduler, Groups: []string{user.AllAuthenticated}})
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return scheduler.Config{}, err
+	}
+	dyn, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return scheduler.Config{}, err
+	}
+	return scheduler.Config{
+		Client: client, Rest: config, Log: in.Log,
+		Informers: upstream.NewInformerFactory(client, 0),
+		Dynamic:   dynamicinformer.NewFilteredDynamicSharedInformerFactory(dyn, 0, "", nil),
+	}, nil
+}

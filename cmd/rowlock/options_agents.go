@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/pflag"
+
+	"github.com/rowlock-io/rowlock/agents/controllers"
+	"github.com/rowlock-io/rowlock/agents/scheduler"
+)
+
+// agentOptions say what acts on the clusters from inside the server. The flags are those of kube-controller-manager and
+// kube-scheduler.
+type agentOptions struct {
+	controllers     *controllers.Options
+	scheduler       bool
+	schedulerConfig string
+}
+
+// notInside are flags of kube-controller-manager about how it reaches a server and what it is trusted with: inside the
+// server there is nothing to say about that.
+var notInside = map[string]bool{
+	"kube-api-content-type": true, "kube-api-qps": true, "kube-api-burst": true, "use-service-account-credentials": true,
+	"service-account-private-key-file": true, "root-ca-file": true, "controller-start-interval": true, "cluster-name": true,
+}
+
+func (o *agentOptions) addFlags(fs *pflag.FlagSet) {
+	o.controllers = controllers.NewOptions()
+	for _, set := range o.controllers.FlagSets().FlagSets {
+		set.VisitAll(func(f *pflag.Flag) {
+			if !notInside[f.Name] && fs.Lookup(f.Name) == nil {
+				f.Annotations = map[string][]string{groupAnnotation: {controllerFlags}}
+				fs.AddFlag(f)
+			}
+		})
+	}
+	fs.BoolVar(&o.scheduler, "scheduler", true, "run the scheduler in this process; false leaves it to a rowlock scheduler or kube-scheduler elsewhere")
+	fs.StringVar(&o.schedulerConfig, "scheduler-config", "", "file with a KubeSchedulerConfiguration; empty: kube-scheduler's defaults")
+}
+
+func (o *agentOptions) validate() error {
+	_, loopsErr := o.controllers.Config()
+	_, err := scheduler.Load(o.schedulerConfig)
+	if err != nil {
+		err = fmt.Errorf("--scheduler-config: %w", err)
+	}
+	return errors.Join(loopsErr, err)
+}

@@ -1,0 +1,90 @@
+package controlplane
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/client-go/rest"
+
+	"github.com/rowlock-io/rowlock/server/loopback"
+	"github.com/rowlock-io/rowlock/server/pki"
+)
+
+// Agent is what watches a cluster's API and acts, in the server's own process: controllers, a scheduler.
+type Agent struct {
+	Name string
+	// Run acts until ctx ends. When it returns before, it is run again after a while.
+	Run func(ctx context.Context, in Inside) error
+}
+
+// Inside is how an agent sees the cluster whose process it lives in.
+type Inside struct {
+	Cluster  string
+	Identity *pki.Identity
+	// As configures clients without sockets that act as a user: authorized, audited and limited in nothing.
+	As  func(user.Info) *rest.Config
+	Log *slog.Logger
+}
+
+// as puts a user into the requests that it passes on.
+type as struct {
+	user user.Info
+	next http.RoundTripper
+}
+
+func (a as) RoundTrip(req *http.Request) (*http.Response, error) {
+	return a.next.RoundTrip(req.WithContext(request.WithUser(req.Context(), a.user)))
+}
+
+func (c *ControlPlane) inside(name string) Inside {
+	return Inside{
+		Cluster: c.cfg.Name, Identity: c.identity, Log: c.cfg.Log.With("agent", name),
+		As: func(who user.Info) *rest.Config {
+			return &rest.Config{
+				Host: "http://apiserver", Transport: as{who, loopback.Transport{Handler: c.agents}}, QPS: -1, UserAgent: userAgent,
+				ContentConfig: rest.ContentConfig{
+					ContentType: runtime.ContentTypeProtobuf, AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
+				},
+			}
+		},
+	}
+}
+
+// runAgents runs the cluster's agents from when it has its first objects.
+func (c *ControlPlane) runAgents(ctx context.Context) error {
+	select {
+	case <-c.bootstrapped:
+	case <-ctx.Done():
+		return nil
+	}
+	var group wait.Group
+	for _, a := range c.cfg.Agents {
+		group.StartWithContext(ctx, func(ctx context.Context) { c.runAgent(ctx, a) })
+	}
+	group.Wait()
+	return nil
+}
+
+func (c *ControlPlane) runAgent(ctx context.Context, a Agent) {
+	in := c.inside(a.Name)
+	backoff := wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 10, Cap: time.Minute}
+	for {
+		err := a.Run(ctx, in)
+		if ctx.Err() != nil {
+			return
+		}
+		after := backoff.Step()
+		in.Log.Error("Agent stopped and is started again", "err", err, "after", after)
+		select {
+		case <-time.After(after):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
