@@ -4,14 +4,14 @@ import (
 	"context"
 	"net"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
-	upstream "k8s.io/kubernetes/pkg/scheduler"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/rowlock-io/rowlock/agents/controllers"
@@ -74,7 +74,7 @@ func controllerConfig(in controlplane.Inside) (controllers.Config, error) {
 	}
 	return controllers.Config{
 		Clients: controllers.Clients{As: in.As}, Root: root, Log: in.Log,
-		Informers: informers.NewSharedInformerFactoryWithOptions(client, controllers.Resync, informers.WithTransform(controllers.Trim)),
+		Informers: in.Informers(client, controllers.Resync),
 		Metadata:  metadatainformer.NewSharedInformerFactoryWithOptions(meta, controllers.Resync, metadatainformer.WithTransform(controllers.Trim)),
 		Tokens:    tokens, RootCA: in.Identity.ClusterCA.Bundle(), SigningCert: cert, SigningKey: key,
 	}, nil
@@ -90,9 +90,11 @@ func schedulerConfig(in controlplane.Inside) (scheduler.Config, error) {
 	if err != nil {
 		return scheduler.Config{}, err
 	}
+	pods := in.Informers(client, 0)
+	pods.Select(&corev1.Pod{}, fields.ParseSelectorOrDie("status.phase!=Succeeded,status.phase!=Failed"))
 	return scheduler.Config{
 		Client: client, Rest: config, Log: in.Log,
-		Informers: upstream.NewInformerFactory(client, 0),
+		Informers: pods,
 		Dynamic:   dynamicinformer.NewFilteredDynamicSharedInformerFactory(dyn, 0, "", nil),
 	}, nil
 }

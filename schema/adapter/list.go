@@ -34,7 +34,7 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	objs, err := s.fill(ctx, p)
+	objs, err := s.fill(ctx, p, (*object.View).Assignable)
 	if err != nil {
 		return err
 	}
@@ -122,8 +122,8 @@ func (s *Store) resume(p *page, from string) {
 	}
 }
 
-// fill takes objects for a page.
-func (s *Store) fill(ctx context.Context, p *page) ([]runtime.Object, error) {
+// fill takes objects for a page, in the form that show gives them.
+func (s *Store) fill(ctx context.Context, p *page, show func(*object.View) (runtime.Object, error)) ([]runtime.Object, error) {
 	var objs []runtime.Object
 	if p.nothing {
 		return nil, nil
@@ -150,7 +150,7 @@ func (s *Store) fill(ctx context.Context, p *page) ([]runtime.Object, error) {
 		ok, err := s.matches(v, &p.opts.Predicate)
 		if err == nil && ok {
 			var obj runtime.Object
-			if obj, err = v.Assignable(); err == nil {
+			if obj, err = show(v); err == nil {
 				objs = append(objs, obj)
 				p.last = e.Key
 			}

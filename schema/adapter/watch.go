@@ -18,6 +18,10 @@ const resultBuffer = 100
 // Watch implements storage.Interface. Once the key and the resourceVersion make sense, whatever fails is told by an
 // event of type Error, after which the channel closes.
 func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptions) (watch.Interface, error) {
+	return s.watch(ctx, key, opts, false)
+}
+
+func (s *Store) watch(ctx context.Context, key string, opts apistorage.ListOptions, external bool) (watch.Interface, error) {
 	sc, err := s.scope(key, opts.Recursive)
 	if err != nil {
 		return nil, err
@@ -34,6 +38,7 @@ func (s *Store) Watch(ctx context.Context, key string, opts apistorage.ListOptio
 		cancel:   cancel,
 		results:  make(chan watch.Event, resultBuffer),
 		progress: opts.ProgressNotify,
+		external: external,
 	}
 	if err := w.start(storage.Revision(rev), opts); err != nil {
 		w.sendError(err)
@@ -130,7 +135,12 @@ func (w *watcher) eventOf(t watch.EventType, e *cache.Entry, at storage.Revision
 }
 
 func (w *watcher) show(t watch.EventType, e *cache.Entry, at storage.Revision) (*watch.Event, error) {
-	obj, err := w.store.codec.View(e).ObjectAt(at)
+	view := w.store.codec.View(e)
+	show := view.ObjectAt
+	if w.external {
+		show = view.ExternalAt
+	}
+	obj, err := show(at)
 	if err != nil {
 		return nil, unreadable(t, err)
 	}

@@ -32,6 +32,7 @@ type watcher struct {
 	pred     apistorage.SelectionPredicate
 	all      bool // the predicate selects everything
 	progress bool
+	external bool // objects are View.External's
 
 	ctx     context.Context
 	cancel  context.CancelFunc

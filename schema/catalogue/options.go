@@ -66,7 +66,7 @@ func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefi
 	gr := storedAs(config.GroupResource)
 	codec := g.codecs.getOrMake(gr, func() *object.Codec {
 		oc := object.Config{
-			Resource: gr, Codec: config.Codec, Default: defaulter(config), Protobuf: g.protobuf(config), New: newFunc, NewList: newListFunc, GetAttrs: attrs,
+			Resource: gr, Codec: config.Codec, Default: defaulter(config), External: externalizer(config), Protobuf: g.protobuf(config), New: newFunc, NewList: newListFunc, GetAttrs: attrs,
 			Relaxed: relaxed(gr), Hot: g.cfg.Hot,
 		}
 		if gr == (schema.GroupResource{Resource: "events"}) {
@@ -100,6 +100,14 @@ func defaulter(config *storagebackend.ConfigForResource) func(runtime.Object) (s
 		internal := schema.GroupVersion{Group: stored.GetObjectKind().GroupVersionKind().Group, Version: runtime.APIVersionInternal}
 		decoded, err = scheme.UnsafeConvertToVersion(stored, internal)
 		return stored, decoded, err
+	}
+}
+
+// externalizer converts objects to their stored version.
+func externalizer(config *storagebackend.ConfigForResource) func(runtime.Object) (runtime.Object, error) {
+	scheme := schemeOf(config.GroupResource.Group)
+	return func(obj runtime.Object) (runtime.Object, error) {
+		return scheme.UnsafeConvertToVersion(obj, config.EncodeVersioner)
 	}
 }
 

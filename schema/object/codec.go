@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -29,6 +30,9 @@ type Config struct {
 	// defaults whenever it decodes what is stored, also those of fields that a registry's strategy has just cleared, and
 	// replies are made of stored bytes, so they have to be in there. Nil: the resource has no defaults.
 	Default func(obj runtime.Object) (stored, decoded runtime.Object, err error)
+	// External converts a decoded object, which it may change, to its stored version; the two may share what lies below their
+	// top level. Nil: View.External must not be called.
+	External func(obj runtime.Object) (runtime.Object, error)
 	// Protobuf encodes to the stored version's protobuf, with upstream's envelope. Nil: the resource has none.
 	Protobuf     runtime.Encoder
 	New, NewList func() runtime.Object
@@ -55,7 +59,8 @@ type TransformerFor func(schema.GroupResource) value.Transformer
 type Codec struct {
 	cfg      Config
 	resource string
-	times    func() *times // of the objects
+	times    func() *times                // of the objects
+	external atomic.Pointer[reflect.Type] // of what External returns
 }
 
 // NewCodec returns a Codec. Resource, Codec, New and NewList must be set.

@@ -27,6 +27,7 @@ type View struct {
 	proto   weak.Pointer[encoded]
 	made    weak.Pointer[derived]
 	marks   atomic.Uint32
+	outer   weak.Pointer[byte] // see Codec.weaken
 	jsonOff int32
 }
 

@@ -10,8 +10,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/rowlock-io/rowlock/server/inform"
 	"github.com/rowlock-io/rowlock/server/loopback"
 	"github.com/rowlock-io/rowlock/server/pki"
 )
@@ -28,8 +30,10 @@ type Inside struct {
 	Cluster  string
 	Identity *pki.Identity
 	// As configures clients without sockets that act as a user: authorized, audited and limited in nothing.
-	As  func(user.Info) *rest.Config
-	Log *slog.Logger
+	As func(user.Info) *rest.Config
+	// Informers makes factories of informers that read everything, without requests where they can.
+	Informers func(client kubernetes.Interface, resync time.Duration) inform.Factory
+	Log       *slog.Logger
 }
 
 // as puts a user into the requests that it passes on.
@@ -44,7 +48,7 @@ func (a as) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (c *ControlPlane) inside(name string) Inside {
 	return Inside{
-		Cluster: c.cfg.Name, Identity: c.identity, Log: c.cfg.Log.With("agent", name),
+		Cluster: c.cfg.Name, Identity: c.identity, Informers: c.resources.NewFactory, Log: c.cfg.Log.With("agent", name),
 		As: func(who user.Info) *rest.Config {
 			return &rest.Config{
 				Host: "http://apiserver", Transport: as{who, loopback.Transport{Handler: c.agents}}, QPS: -1, UserAgent: userAgent,

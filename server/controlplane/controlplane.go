@@ -24,6 +24,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/fairness"
 	"github.com/rowlock-io/rowlock/server/filters"
 	"github.com/rowlock-io/rowlock/server/health"
+	"github.com/rowlock-io/rowlock/server/inform"
 	"github.com/rowlock-io/rowlock/server/pki"
 	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/server/resources"
@@ -43,6 +44,7 @@ type ControlPlane struct {
 	customs
 	clients   *clients
 	informers informers.SharedInformerFactory
+	resources inform.Resources
 	backends  *backends
 	remotes   *aggregation.Aggregator
 	late      lateInformers
@@ -52,7 +54,7 @@ type ControlPlane struct {
 	fairness  *fairness.Fairness
 	handler   http.Handler
 	agents    http.Handler // of requests that Inside.As makes
-	informed  atomic.Bool // informers have synced
+	informed  atomic.Bool  // informers have synced
 	// bootstrapped is closed when the objects that every cluster has are there.
 	bootstrapped chan struct{}
 	serving      context.Context // done when watches have to end
@@ -96,13 +98,16 @@ func (c *ControlPlane) build() error {
 	if c.clients, err = newClients(c.cfg.Record); err != nil {
 		return fmt.Errorf("clients: %w", err)
 	}
-	c.informers = informers.NewSharedInformerFactory(c.clients.kube, 0)
+	c.informers = c.resources.NewFactory(c.clients.kube, 0)
 	c.backends = newBackends(c)
 	if c.access, err = newAccess(c); err != nil {
 		return err
 	}
 	c.hot = object.NewHot(c.cfg.DecodedBytes)
 	if c.catalogue, err = c.newCatalogue(); err != nil {
+		return err
+	}
+	if err := c.resources.Complete(c.backend, c.catalogue.Codecs()); err != nil {
 		return err
 	}
 	chain, err := c.newAdmission()

@@ -57,6 +57,9 @@ func codecOf(t *testing.T, gvk schema.GroupVersionKind) *object.Codec {
 		Resource: schema.GroupResource{Group: gvk.Group, Resource: "things"},
 		Codec:    legacyscheme.Codecs.LegacyCodec(gvk.GroupVersion()),
 		Protobuf: encoder(t, runtime.ContentTypeProtobuf, gvk.GroupVersion()),
+		External: func(obj runtime.Object) (runtime.Object, error) {
+			return legacyscheme.Scheme.UnsafeConvertToVersion(obj, gvk.GroupVersion())
+		},
 		New: func() runtime.Object {
 			obj, err := legacyscheme.Scheme.New(schema.GroupVersionKind{Group: gvk.Group, Version: runtime.APIVersionInternal, Kind: gvk.Kind})
 			if err != nil {
