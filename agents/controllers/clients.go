@@ -1,6 +1,10 @@
 package controllers
 
 import (
+	"context"
+	"fmt"
+	"net/http"
+
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/discovery"
@@ -15,6 +19,33 @@ type Clients struct {
 	// Root makes clients that may do everything; otherwise each is the service account kube-system/<name>, with the
 	// rights that RBAC's default roles give it.
 	Root bool
+}
+
+func (c Clients) root() Clients { return Clients{As: c.As, Root: true} }
+
+// fenced makes clients whose requests fail when ctx has ended: what is left of a loop that did not stop does nothing beside
+// its successor.
+func fenced(ctx context.Context, as func(user.Info) *rest.Config) func(user.Info) *rest.Config {
+	return func(who user.Info) *rest.Config {
+		config := as(who)
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return fence{ctx, next} })
+		return config
+	}
+}
+
+type fence struct {
+	ctx  context.Context
+	next http.RoundTripper
+}
+
+func (f fence) RoundTrip(req *http.Request) (*http.Response, error) {
+	if f.ctx.Err() == nil {
+		return f.next.RoundTrip(req)
+	}
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+	return nil, fmt.Errorf("the client's owner has stopped: %w", context.Canceled)
 }
 
 // Config implements clientbuilder.ControllerClientBuilder.

@@ -2,10 +2,13 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -14,7 +17,6 @@ import (
 	"k8s.io/client-go/restmapper"
 	controllersmetrics "k8s.io/component-base/metrics/prometheus/controllers"
 	"k8s.io/controller-manager/pkg/informerfactory"
-	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
 	"k8s.io/kubernetes/pkg/controller/garbagecollector"
@@ -35,17 +37,27 @@ func Trim(obj any) (any, error) {
 // mapperReset is how often the loops look for new kinds, as kube-controller-manager does.
 const mapperReset = 30 * time.Second
 
-// newContext is what upstream's app.CreateControllerContext makes, of what the process has already.
-func newContext(ctx context.Context, cfg Config) (app.ControllerContext, error) {
-	discovery, err := cfg.Root.DiscoveryClient("controller-discovery")
+// inside is what the loops of a cluster share: upstream's ControllerContext, of what the process has already.
+type inside struct {
+	app.ControllerContext
+	cfg Config
+
+	mu        sync.Mutex
+	graph     *garbagecollector.GraphBuilder
+	graphLife context.Context // of the garbage collector that feeds the graph
+}
+
+func newInside(ctx context.Context, cfg Config) (*inside, error) {
+	clients := Clients{As: cfg.As}
+	discovery, err := clients.root().DiscoveryClient("controller-discovery")
 	if err != nil {
-		return app.ControllerContext{}, fmt.Errorf("discovery client: %w", err)
+		return nil, fmt.Errorf("discovery client: %w", err)
 	}
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(cacheddiscovery.NewMemCacheClient(discovery))
 	go wait.UntilWithContext(ctx, func(context.Context) { mapper.Reset() }, mapperReset)
 	period := cfg.Loops.Generic.MinResyncPeriod.Duration
-	inside := app.ControllerContext{
-		ClientBuilder:                   cfg.Clients,
+	return &inside{cfg: cfg, ControllerContext: app.ControllerContext{
+		ClientBuilder:                   clients,
 		InformerFactory:                 cfg.Informers,
 		ObjectOrMetadataInformerFactory: informerfactory.NewInformerFactory(cfg.Informers, cfg.Metadata),
 		ComponentConfig:                 cfg.Loops,
@@ -53,35 +65,71 @@ func newContext(ctx context.Context, cfg Config) (app.ControllerContext, error) 
 		InformersStarted:                make(chan struct{}),
 		ResyncPeriod:                    func() time.Duration { return time.Duration(float64(period) * (1 + rand.Float64())) },
 		ControllerManagerMetrics:        controllersmetrics.NewControllerManagerMetrics("kube-controller-manager"),
-	}
-	gc := cfg.Loops.GarbageCollectorController
-	if gc.EnableGarbageCollector && inside.IsControllerEnabled(app.NewControllerDescriptors()[names.GarbageCollectorController]) {
-		ignored := map[schema.GroupResource]struct{}{}
-		for _, r := range gc.GCIgnoredResources {
-			ignored[schema.GroupResource{Group: r.Group, Resource: r.Resource}] = struct{}{}
+	}}, nil
+}
+
+// start starts the informers that loops asked for since it was last called.
+func (in *inside) start(ctx context.Context) {
+	in.cfg.Informers.Start(ctx.Done())
+	in.cfg.Metadata.Start(ctx.Done())
+}
+
+// of is what one life of a loop gets: what it hangs onto it can be taken off, and its clients end with it.
+func (in *inside) of(name string, l *life) (app.ControllerContext, error) {
+	c := in.ControllerContext
+	c.ClientBuilder = Clients{As: fenced(l.ctx, in.cfg.As)}
+	c.InformerFactory = factory{in.InformerFactory, l.registry}
+	c.ObjectOrMetadataInformerFactory = generics{in.ObjectOrMetadataInformerFactory, l.registry}
+	switch name {
+	case names.GarbageCollectorController:
+		if !in.ComponentConfig.GarbageCollectorController.EnableGarbageCollector {
+			break
 		}
-		config, err := cfg.Root.Config("metadata-informers")
+		graph, err := in.newGraph(l, c)
 		if err != nil {
-			return app.ControllerContext{}, fmt.Errorf("metadata client: %w", err)
+			return c, err
 		}
-		client, err := metadata.NewForConfig(config)
-		if err != nil {
-			return app.ControllerContext{}, fmt.Errorf("metadata client: %w", err)
+		c.GraphBuilder = graph
+	case names.StorageVersionMigratorController:
+		in.mu.Lock()
+		graph, ctx := in.graph, in.graphLife
+		in.mu.Unlock()
+		if graph == nil {
+			break
 		}
-		inside.GraphBuilder = garbagecollector.NewDependencyGraphBuilder(ctx, client, mapper, ignored, inside.ObjectOrMetadataInformerFactory, inside.InformersStarted)
+		context.AfterFunc(ctx, func() { l.stop(errors.New("the garbage collector whose informers it uses has stopped")) })
+		c.GraphBuilder = graph
 	}
-	return inside, nil
+	return c, nil
+}
+
+// newGraph makes what the garbage collector knows of owners, which a new one has to learn anew.
+func (in *inside) newGraph(l *life, c app.ControllerContext) (*garbagecollector.GraphBuilder, error) {
+	ignored := map[schema.GroupResource]struct{}{}
+	for _, r := range in.ComponentConfig.GarbageCollectorController.GCIgnoredResources {
+		ignored[schema.GroupResource{Group: r.Group, Resource: r.Resource}] = struct{}{}
+	}
+	clients := Clients{As: fenced(l.ctx, in.cfg.As)}
+	client, err := metadata.NewForConfig(clients.root().ConfigOrDie("metadata-informers"))
+	if err != nil {
+		return nil, fmt.Errorf("metadata client: %w", err)
+	}
+	graph := garbagecollector.NewDependencyGraphBuilder(l.ctx, client, in.RESTMapper, ignored, c.ObjectOrMetadataInformerFactory, in.InformersStarted)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.graph, in.graphLife = graph, l.ctx
+	return graph, nil
 }
 
 // tokens makes the loop that gives Secrets of service accounts their tokens. Upstream's maker of it wants a file with the key.
 func tokens(cfg Config) func(context.Context, app.ControllerContext) (app.Controller, error) {
 	return func(ctx context.Context, inside app.ControllerContext) (app.Controller, error) {
-		client, err := cfg.Root.Client("tokens-controller")
+		client, err := inside.ClientBuilder.(Clients).root().Client("tokens-controller")
 		if err != nil {
 			return nil, err
 		}
 		core := inside.InformerFactory.Core().V1()
-		c, err := serviceaccountcontroller.NewTokensController(klog.FromContext(ctx), core.ServiceAccounts(), core.Secrets(), client,
+		c, err := serviceaccountcontroller.NewTokensController(logr.FromContextOrDiscard(ctx), core.ServiceAccounts(), core.Secrets(), client,
 			serviceaccountcontroller.TokensControllerOptions{TokenGenerator: cfg.Tokens, RootCA: cfg.RootCA})
 		if err != nil {
 			return nil, err

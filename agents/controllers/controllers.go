@@ -4,19 +4,18 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
-	"time"
+	"strings"
+	"sync"
 
 	"github.com/go-logr/logr"
-	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/metadata/metadatainformer"
-	"k8s.io/controller-manager/pkg/clientbuilder"
-	"k8s.io/klog/v2"
+	"k8s.io/client-go/rest"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
 	"k8s.io/kubernetes/pkg/controller/apis/config"
@@ -27,71 +26,110 @@ import (
 type Config struct {
 	// Loops says which run and how; see Options.
 	Loops config.KubeControllerManagerConfiguration
-	// Clients gives each loop a client of its own name; Root's may do everything.
-	Clients, Root clientbuilder.ControllerClientBuilder
+	// As makes clients. Each loop is the service account of its name.
+	As func(user.Info) *rest.Config
 	// Informers are the loops' own: they are started and stopped with them.
 	Informers informers.SharedInformerFactory
 	Metadata  metadatainformer.SharedInformerFactory
 	// Tokens signs the tokens of Secrets that ask for one; nil: they get none.
 	Tokens serviceaccount.TokenGenerator
-	// RootCA is published in each namespace, PEM.
+	// RootCA is published in each namespace, PEM, unless Loops names a file.
 	RootCA []byte
-	// SigningCert and SigningKey answer certificate signing requests, PEM; nil: nobody answers.
+	// SigningCert and SigningKey answer certificate signing requests, PEM, unless Loops names files.
 	SigningCert, SigningKey []byte
-	Log                     *slog.Logger
+
+	Report Report
+	Log    *slog.Logger
+	// Upstream is where the loops themselves log.
+	Upstream *slog.Logger
 }
 
-// Run runs the loops until ctx ends. A loop that panics or stops early is started again, and the others go on.
+// Report is told how loops fare.
+type Report interface {
+	Up(loop string)
+	// Down says why; nil: the loop is not to run any more.
+	Down(loop string, err error)
+}
+
+// Run runs the loops until ctx ends. A loop that crashes or stops early is made again, and the others go on.
 func Run(ctx context.Context, cfg Config) error {
-	ctx = klog.NewContext(ctx, logr.FromSlogHandler(cfg.Log.Handler()))
-	files, err := secretFiles(map[string][]byte{"root-ca": cfg.RootCA, "signing-cert": cfg.SigningCert, "signing-key": cfg.SigningKey})
+	return run(ctx, cfg, makers(cfg))
+}
+
+func run(ctx context.Context, cfg Config, makers []maker) error {
+	ctx, stop := context.WithCancel(logr.NewContext(ctx, logr.FromSlogHandler(cfg.Upstream.Handler())))
+	defer stop()
+	files, err := cfg.files()
 	if err != nil {
 		return fmt.Errorf("controllers: %w", err)
 	}
 	defer files.close()
-	cfg.Loops.SAController.RootCAFile = files.path("root-ca")
-	cfg.Loops.CSRSigningController.ClusterSigningCertFile = files.path("signing-cert")
-	cfg.Loops.CSRSigningController.ClusterSigningKeyFile = files.path("signing-key")
-
-	inside, err := newContext(ctx, cfg)
+	inside, err := newInside(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("controllers: %w", err)
 	}
-	var loops []*loop
-	for _, make := range makers(cfg, inside) {
-		l := &loop{maker: make, log: cfg.Log}
-		if err := l.make(ctx, inside); err != nil {
-			return fmt.Errorf("controller %s: %w", make.name, err)
-		}
-		if l.controller != nil {
-			loops = append(loops, l)
-		}
-	}
-	cfg.Informers.Start(ctx.Done())
-	cfg.Metadata.Start(ctx.Done())
-	close(inside.InformersStarted)
+	var running sync.WaitGroup
 	defer cfg.Informers.Shutdown()
 	defer cfg.Metadata.Shutdown()
-	var g errgroup.Group
-	for _, l := range loops {
-		g.Go(func() error { l.run(ctx, inside); return nil })
+	defer stop()
+	defer running.Wait()
+	var starts []func()
+	for _, m := range makers {
+		l := &loop{maker: m, inside: inside, log: cfg.Log, report: cfg.Report}
+		if wanted, err := l.make(ctx); wanted {
+			starts = append(starts, func() { l.run(ctx, err) })
+		}
 	}
-	return g.Wait()
+	inside.start(ctx)
+	close(inside.InformersStarted)
+	for _, start := range starts {
+		running.Go(start)
+	}
+	running.Wait()
+	<-ctx.Done()
+	return nil
 }
 
-// maker makes a loop.
-type maker struct {
-	name string
-	make func(context.Context, app.ControllerContext) (app.Controller, error)
+// files puts where upstream reads files what no file was named for.
+func (cfg *Config) files() (files, error) {
+	sa, csr := &cfg.Loops.SAController, &cfg.Loops.CSRSigningController
+	contents := map[string][]byte{}
+	if sa.RootCAFile == "" {
+		contents["root-ca"] = cfg.RootCA
+	} else {
+		pem, err := os.ReadFile(sa.RootCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--root-ca-file: %w", err)
+		}
+		cfg.RootCA = pem
+	}
+	own := !signers(*csr)
+	if own {
+		contents["signing-cert"], contents["signing-key"] = cfg.SigningCert, cfg.SigningKey
+	}
+	f, err := secretFiles(contents)
+	if err != nil {
+		return nil, err
+	}
+	if sa.RootCAFile == "" {
+		sa.RootCAFile = f.path("root-ca")
+	}
+	if own {
+		csr.ClusterSigningCertFile, csr.ClusterSigningKeyFile = f.path("signing-cert"), f.path("signing-key")
+	}
+	return f, nil
 }
 
 // makers are those of the loops that are on, in the order of their names.
-func makers(cfg Config, inside app.ControllerContext) []maker {
+func makers(cfg Config) []maker {
+	on := app.ControllerContext{ComponentConfig: cfg.Loops}
 	var all []maker
 	for name, d := range app.NewControllerDescriptors() {
 		switch {
-		case !inside.IsControllerEnabled(d):
+		case !on.IsControllerEnabled(d), d.IsCloudProviderController():
 			continue
+		case name == names.ClusterRoleAggregationController:
+			continue // the server does it, also where nothing runs beside it
 		case name == names.ServiceAccountTokenController:
 			if cfg.Tokens != nil {
 				all = append(all, maker{name, tokens(cfg)})
@@ -100,60 +138,6 @@ func makers(cfg Config, inside app.ControllerContext) []maker {
 			all = append(all, maker{name, d.BuildController})
 		}
 	}
-	slices.SortFunc(all, func(a, b maker) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, func(a, b maker) int { return strings.Compare(a.name, b.name) })
 	return all
-}
-
-// loop is one controller, made again when it ended too early.
-type loop struct {
-	maker
-	controller app.Controller
-	log        *slog.Logger
-}
-
-func (l *loop) make(ctx context.Context, inside app.ControllerContext) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
-	l.controller, err = l.maker.make(ctx, inside)
-	return err
-}
-
-func (l *loop) run(ctx context.Context, inside app.ControllerContext) {
-	backoff := wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 10, Cap: 5 * time.Minute}
-	for {
-		err := l.runOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		after := backoff.Step()
-		l.log.Error("Controller stopped and is started again", "controller", l.name, "err", err, "after", after)
-		select {
-		case <-time.After(after):
-		case <-ctx.Done():
-			return
-		}
-		if err := l.make(ctx, inside); err != nil {
-			l.log.Error("Controller could not be made", "controller", l.name, "err", err)
-		}
-	}
-}
-
-var errEnded = errors.New("it ended by itself")
-
-func (l *loop) runOnce(ctx context.Context) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
-	l.controller.Run(ctx)
-	return errEnded
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,12 +16,13 @@ import (
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/rowlock-io/rowlock/agents/controllers"
+	"github.com/rowlock-io/rowlock/agents/crash"
 	"github.com/rowlock-io/rowlock/agents/scheduler"
 	"github.com/rowlock-io/rowlock/server/controlplane"
 )
 
 // agents are what acts on each cluster from inside this process.
-func (o *agentOptions) agents(services net.IPNet) ([]controlplane.Agent, error) {
+func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers) ([]controlplane.Agent, error) {
 	loops, err := o.controllers.Config()
 	if err != nil {
 		return nil, err
@@ -48,7 +50,15 @@ func (o *agentOptions) agents(services net.IPNet) ([]controlplane.Agent, error) 
 				return err
 			}
 			cfg.Scheduler = *profiles.DeepCopy()
-			return scheduler.Run(ctx, cfg)
+			// It starts anew after a panic, and when it finds that its cache is wrong: for that it would end the process.
+			ctx, stop := context.WithCancelCause(ctx)
+			defer stop(nil)
+			defer crashes.OnExit(func(exit crash.Exit) { stop(exit) })()
+			ctx = crash.With(ctx, func(panicked any) { stop(fmt.Errorf("panic: %v", panicked)) })
+			if err := scheduler.Run(ctx, cfg); err != nil {
+				return err
+			}
+			return context.Cause(ctx)
 		}})
 	}
 	return all, nil
@@ -73,7 +83,7 @@ func controllerConfig(in controlplane.Inside) (controllers.Config, error) {
 		return controllers.Config{}, err
 	}
 	return controllers.Config{
-		Clients: controllers.Clients{As: in.As}, Root: root, Log: in.Log,
+		As: in.As, Report: in.Report, Log: in.Log, Upstream: loopLogger(in.Log),
 		Informers: in.Informers(client, controllers.Resync),
 		Metadata:  metadatainformer.NewSharedInformerFactoryWithOptions(meta, controllers.Resync, metadatainformer.WithTransform(controllers.Trim)),
 		Tokens:    tokens, RootCA: in.Identity.ClusterCA.Bundle(), SigningCert: cert, SigningKey: key,
@@ -93,7 +103,7 @@ func schedulerConfig(in controlplane.Inside) (scheduler.Config, error) {
 	pods := in.Informers(client, 0)
 	pods.Select(&corev1.Pod{}, fields.ParseSelectorOrDie("status.phase!=Succeeded,status.phase!=Failed"))
 	return scheduler.Config{
-		Client: client, Rest: config, Log: in.Log,
+		Client: client, Rest: config, Log: loopLogger(in.Log),
 		Informers: pods,
 		Dynamic:   dynamicinformer.NewFilteredDynamicSharedInformerFactory(dyn, 0, "", nil),
 	}, nil

@@ -22,7 +22,7 @@ type agentOptions struct {
 // server there is nothing to say about that.
 var notInside = map[string]bool{
 	"kube-api-content-type": true, "kube-api-qps": true, "kube-api-burst": true, "use-service-account-credentials": true,
-	"service-account-private-key-file": true, "root-ca-file": true, "controller-start-interval": true, "cluster-name": true,
+	"service-account-private-key-file": true, "service-cluster-ip-range": true, "controller-start-interval": true, "cluster-name": true,
 }
 
 func (o *agentOptions) addFlags(fs *pflag.FlagSet) {

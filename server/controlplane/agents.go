@@ -2,8 +2,11 @@ package controlplane
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -34,6 +37,8 @@ type Inside struct {
 	// Informers makes factories of informers that read everything, without requests where they can.
 	Informers func(client kubernetes.Interface, resync time.Duration) inform.Factory
 	Log       *slog.Logger
+	// Report is told of the agent's parts. Of the agent itself the server knows.
+	Report *Report
 }
 
 // as puts a user into the requests that it passes on.
@@ -48,7 +53,8 @@ func (a as) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (c *ControlPlane) inside(name string) Inside {
 	return Inside{
-		Cluster: c.cfg.Name, Identity: c.identity, Informers: c.resources.NewFactory, Log: c.cfg.Log.With("agent", name),
+		Cluster: c.cfg.Name, Identity: c.identity, Informers: c.resources.NewFactory, Log: c.cfg.Log.With("cluster", c.cfg.Name, "agent", name),
+		Report: &Report{agent: name, parts: &c.checks.Parts, metrics: c.cfg.Metrics.agentMetrics()},
 		As: func(who user.Info) *rest.Config {
 			return &rest.Config{
 				Host: "http://apiserver", Transport: as{who, loopback.Transport{Handler: c.agents}}, QPS: -1, UserAgent: userAgent,
@@ -75,15 +81,28 @@ func (c *ControlPlane) runAgents(ctx context.Context) error {
 	return nil
 }
 
+// Bounds of the wait before an agent is started again, and how long one must have run well to be forgiven.
+const (
+	firstRestart = time.Second
+	lastRestart  = time.Minute
+	forgiven     = 10 * time.Minute
+)
+
 func (c *ControlPlane) runAgent(ctx context.Context, a Agent) {
 	in := c.inside(a.Name)
-	backoff := wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 10, Cap: time.Minute}
-	for {
-		err := a.Run(ctx, in)
+	defer in.Report.Down("", nil)
+	for delay := firstRestart; ; delay = min(2*delay, lastRestart) {
+		began := time.Now()
+		in.Report.Up("")
+		err := runOnce(ctx, a, in)
 		if ctx.Err() != nil {
 			return
 		}
-		after := backoff.Step()
+		in.Report.Down("", err)
+		if time.Since(began) > forgiven {
+			delay = firstRestart
+		}
+		after := wait.Jitter(delay, 0.2).Round(time.Millisecond)
 		in.Log.Error("Agent stopped and is started again", "err", err, "after", after)
 		select {
 		case <-time.After(after):
@@ -91,4 +110,19 @@ func (c *ControlPlane) runAgent(ctx context.Context, a Agent) {
 			return
 		}
 	}
+}
+
+var errEnded = errors.New("it ended by itself")
+
+func runOnce(ctx context.Context, a Agent, in Inside) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+			in.Log.Error("Agent panicked", "err", err, "stack", string(debug.Stack()))
+		}
+	}()
+	if err := a.Run(ctx, in); err != nil {
+		return err
+	}
+	return errEnded
 }

@@ -27,6 +27,7 @@ type Metrics struct {
 	retention *retention.Metrics
 
 	aggregation *aggregation.Metrics // nil: not counted
+	agents      *agentMetrics
 }
 
 // NewMetrics registers the series of storage.
@@ -39,7 +40,11 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Metrics{cache: c, commit: commit.NewMetrics(reg), retention: r}, nil
+	a, err := newAgentMetrics(reg)
+	if err != nil {
+		return nil, err
+	}
+	return &Metrics{cache: c, commit: commit.NewMetrics(reg), retention: r, agents: a}, nil
 }
 
 // countRequests registers upstream's series, which the process has once. Until then upstream counts nothing, and what asked

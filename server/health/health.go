@@ -27,6 +27,8 @@ type Checks struct {
 	Routed <-chan struct{}
 	// Plugins answer for what the operator plugged in, such as KMS providers. Without them a server lives, but is not ready.
 	Plugins []healthz.HealthChecker
+	// Parts are shown, and make nobody unready.
+	Parts Parts
 
 	bootstrapped atomic.Pointer[error] // points to nil when done
 	stopping     atomic.Bool
@@ -113,7 +115,7 @@ func (c *Checks) Install(mux Mux) []string {
 	healthy := slices.Concat(live, c.Plugins)
 	healthz.InstallHandler(mux, healthy...)
 	healthz.InstallLivezHandler(mux, live...)
-	healthz.InstallReadyzHandler(mux, ready...)
+	healthz.InstallReadyzHandler(partsMux{mux, "/readyz", &c.Parts}, ready...)
 	var paths []string
 	for path, checks := range map[string][]healthz.HealthChecker{"/healthz": healthy, "/livez": live, "/readyz": ready} {
 		paths = append(paths, path)
