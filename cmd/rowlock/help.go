@@ -35,6 +35,7 @@ var flagGroups = []struct {
 	{"API and features", []string{"feature-gates", "runtime-config", "emulated-", "emulation-", "profiling", "contention-profiling"}},
 	{controllerFlags, nil},
 	{"Scheduler", []string{"scheduler", "scheduler-"}},
+	{"Simulated nodes", []string{"simulate-"}},
 	{"Logging", []string{"logging-", "log-", "v", "vmodule"}},
 }
 

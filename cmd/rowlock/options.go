@@ -47,6 +47,7 @@ type options struct {
 	outbound   outboundOptions
 	encryption encryptionOptions
 	agents     agentOptions
+	simulate   simulateOptions // of rowlock up
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -114,6 +115,6 @@ func (o *options) validate() error {
 	}
 	errs = append(errs, o.record.validate(), o.admit.Validate())
 	_, err := o.tls.tls()
-	errs = append(errs, o.encryption.validate(), o.access.validate(), o.agents.validate(), err)
+	errs = append(errs, o.encryption.validate(), o.access.validate(), o.agents.validate(), o.simulate.validate("simulate-"), err)
 	return errors.Join(errs...)
 }

@@ -47,3 +47,12 @@ func (o *agentOptions) validate() error {
 	}
 	return errors.Join(loopsErr, err)
 }
+
+// clusterCIDR is the range of pods' addresses, as it was said.
+func (o *agentOptions) clusterCIDR() string {
+	loops, err := o.controllers.Config()
+	if err != nil {
+		return "" // validate has told
+	}
+	return loops.KubeCloudShared.ClusterCIDR
+}

@@ -16,6 +16,6 @@ their changes, in Postgres or in one SQLite file. Stock kubectl, client-go and H
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newServer(), newEncryption(), newVersion())
+	root.AddCommand(newUp(), newServer(), newSimulate(), newEncryption(), newVersion())
 	return root
 }

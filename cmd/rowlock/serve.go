@@ -80,6 +80,11 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if planes.Agents, err = o.agents.agents(o.ServiceRange, surviveCrashes()); err != nil {
 		return err
 	}
+	simulated, err := o.simulate.agents(o.agents.clusterCIDR())
+	if err != nil {
+		return err
+	}
+	planes.Agents = append(planes.Agents, simulated...)
 	if err := o.access.apply(&planes); err != nil {
 		return err
 	}

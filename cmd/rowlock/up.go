@@ -43,6 +43,7 @@ cluster's identity. kubectl finds the cluster through the kubeconfig that is wri
 	cmd.Flags().StringVar(&dataDir, "data-dir", defaultDataDir(), "directory of the cluster's data")
 	cmd.Flags().StringVar(&o.EncryptionKeyFile, "encryption-key-file", "", "file of the key that seals the clusters' identities and data keys (default: encryption.key in the data directory, made at the first start)")
 	o.addFlags(cmd.Flags())
+	o.simulate.addFlags(cmd.Flags())
 	return inSections(cmd)
 }
 

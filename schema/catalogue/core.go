@@ -59,7 +59,9 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 	if err != nil {
 		return nil, err
 	}
-	pods, err := podstore.NewStorage(g, nodes.KubeletConnectionInfo, cfg.NodeTransport, cfg.Client.PolicyV1(), cfg.Authorizer)
+	reach := kubelets{nodes.KubeletConnectionInfo, nodes.Node}
+	nodes.Proxy.Connection = reach
+	pods, err := podstore.NewStorage(g, reach, cfg.NodeTransport, cfg.Client.PolicyV1(), cfg.Authorizer)
 	if err != nil {
 		return nil, err
 	}
