@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	utilnet "k8s.io/utils/net"
 
-	"github.com/rowlock-io/rowlock/agents/controllers"
 	"github.com/rowlock-io/rowlock/agents/simulation"
 	"github.com/rowlock-io/rowlock/schema"
 	"github.com/rowlock-io/rowlock/server/controlplane"
@@ -63,18 +63,35 @@ func (o *simulateOptions) agents(clusterCIDR string) ([]controlplane.Agent, erro
 			<-ctx.Done()
 			return nil
 		}
-		return o.run(ctx, in.As(simulatedUser), ranges, in.Log)
+		client, err := kubernetes.NewForConfig(in.As(simulatedUser))
+		if err != nil {
+			return err
+		}
+		return o.run(ctx, client, in.Informers(client, 0), ranges, in.Log)
 	}}}, nil
 }
 
-func (o *simulateOptions) run(ctx context.Context, config *rest.Config, ranges []netip.Prefix, log *slog.Logger) error {
+// outside runs the nodes of a server elsewhere.
+func (o *simulateOptions) outside(ctx context.Context, config *rest.Config, ranges []netip.Prefix, log *slog.Logger) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
 	}
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(withoutManagers))
+	return o.run(ctx, client, factory, ranges, log)
+}
+
+// withoutManagers takes from objects what the simulation does not read.
+func withoutManagers(obj any) (any, error) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+func (o *simulateOptions) run(ctx context.Context, client kubernetes.Interface, factory informers.SharedInformerFactory, ranges []netip.Prefix, log *slog.Logger) error {
 	return simulation.Run(ctx, simulation.Config{
-		Nodes: o.Nodes, JobTime: o.JobTime, Ranges: ranges, Version: schema.Version, Client: client, Log: log,
-		Informers: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(controllers.Trim)),
+		Nodes: o.Nodes, JobTime: o.JobTime, Ranges: ranges, Version: schema.Version, Client: client, Informers: factory, Log: log,
 	})
 }
 

@@ -43,7 +43,7 @@ stops, the nodes stop being ready.`,
 			config.UserAgent = "rowlock-simulate"
 			config.ContentType = runtime.ContentTypeProtobuf
 			config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-			return o.run(cmd.Context(), config, ranges, log)
+			return o.outside(cmd.Context(), config, ranges, log)
 		},
 	}
 	fs := cmd.Flags()

@@ -34,7 +34,7 @@ func simulate(t *testing.T, s *servertest.Server, o simulateOptions) (stop func(
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- o.run(ctx, s.Config(servertest.Default, servertest.AdminToken), nil, slog.New(slog.NewTextHandler(t.Output(), nil)))
+		done <- o.outside(ctx, s.Config(servertest.Default, servertest.AdminToken), nil, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	}()
 	return func() {
 		t.Helper()
