@@ -23,6 +23,7 @@ import (
 // among them.
 type Options struct {
 	upstream *options.KubeControllerManagerOptions
+	set      bool // the registry of the process's versions
 }
 
 // NewOptions returns kube-controller-manager's defaults.
@@ -32,7 +33,7 @@ func NewOptions() *Options {
 		panic(err) // upstream's own defaults do not convert: nothing that a user said
 	}
 	o.SecureServing.BindPort = 0
-	return &Options{o}
+	return &Options{upstream: o}
 }
 
 // Some tells whether any loop is on.
@@ -69,6 +70,12 @@ func (o *Options) FlagSets() cliflag.NamedFlagSets {
 
 // Config checks what was said and returns the loops' configuration.
 func (o *Options) Config() (config.KubeControllerManagerConfiguration, error) {
+	if !o.set { // upstream does it on the way, with a warning that it is late
+		if err := o.upstream.ComponentGlobalsRegistry.Set(); err != nil {
+			return config.KubeControllerManagerConfiguration{}, err
+		}
+		o.set = true
+	}
 	known, off, aliases := app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases()
 	if err := knownControllers(o.upstream.Generic.Controllers, known, aliases); err != nil {
 		return config.KubeControllerManagerConfiguration{}, err

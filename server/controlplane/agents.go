@@ -53,7 +53,7 @@ func (a as) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (c *ControlPlane) inside(name string) Inside {
 	return Inside{
-		Cluster: c.cfg.Name, Identity: c.identity, Informers: c.resources.NewFactory, Log: c.cfg.Log.With("cluster", c.cfg.Name, "agent", name),
+		Cluster: c.cfg.Name, Identity: c.identity, Informers: c.resources.NewFactory, Log: c.cfg.Log.With("agent", name),
 		Report: &Report{agent: name, parts: &c.checks.Parts, metrics: c.cfg.Metrics.agentMetrics()},
 		As: func(who user.Info) *rest.Config {
 			return &rest.Config{
