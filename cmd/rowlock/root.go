@@ -12,7 +12,8 @@ func newRoot() *cobra.Command {
 their changes, in Postgres or in one SQLite file. Stock kubectl, client-go and Helm use it.
 
   rowlock up        a cluster on one SQLite file, in the foreground
-  rowlock server    one API server, on Postgres or SQLite; run as many as you like on one Postgres`,
+  rowlock server    one API server, on Postgres or SQLite; run as many as you like on one Postgres
+  rowlock simulate  nodes that do not exist, for any API server`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
