@@ -12,8 +12,7 @@ func Agent(handler http.Handler, cfg Config) http.Handler {
 	handler = upstream.WithAuthorization(handler, cfg.Authorizer, cfg.Serializer)
 	handler = withAudit(handler, cfg)
 	handler = withTracing(handler, cfg)
-	handler = upstream.WithWarningRecorder(handler)
-	handler = inner(handler)
-	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
-	return upstream.WithAuditInit(handler)
+	handler = withWarnings(handler)
+	handler = withFacts(handler, cfg, false)
+	return WithRecovery(handler, cfg.Serializer, cfg.Log)
 }
