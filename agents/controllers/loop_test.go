@@ -55,7 +55,7 @@ func (a api) RoundTrip(req *http.Request) (*http.Response, error) {
 	r, w := io.Pipe()
 	answer.Body = r
 	go func() {
-		defer w.Close()
+		defer func() { _ = w.Close() }()
 		for {
 			select {
 			case event := <-a.events:
@@ -254,7 +254,9 @@ func TestRestartsLeaveNoHandlers(t *testing.T) {
 		}
 		mu.Unlock()
 		stop()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -292,7 +294,9 @@ func TestLoopLeftBehindIsCutOff(t *testing.T) {
 			t.Errorf("request of the second life: %v", err)
 		}
 		stop()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 		close(free)
 	})
 }

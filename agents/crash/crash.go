@@ -6,6 +6,7 @@ package crash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -34,7 +35,7 @@ type Handlers struct {
 
 // Handle is one of utilruntime.PanicHandlers.
 func (h *Handlers) Handle(ctx context.Context, panicked any) {
-	if panicked == http.ErrAbortHandler {
+	if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		return // how handlers break off an answer
 	}
 	if f, ok := ctx.Value(key{}).(func(any)); ok {

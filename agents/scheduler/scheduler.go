@@ -13,7 +13,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/scheduler"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/profile"
@@ -34,7 +33,7 @@ type Config struct {
 
 // Run schedules until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	ctx = klog.NewContext(ctx, logr.FromSlogHandler(cfg.Log.Handler()))
+	ctx = logr.NewContext(ctx, logr.FromSlogHandler(cfg.Log.Handler()))
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	broadcaster := events.NewEventBroadcasterAdapterWithContext(ctx, cfg.Client)
