@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	certutil "k8s.io/client-go/util/cert"
@@ -33,8 +34,15 @@ func NewOptions() *Options {
 		panic(err) // upstream's own defaults do not convert: nothing that a user said
 	}
 	o.SecureServing.BindPort = 0
+	// Another takes over within 15 seconds after a process was killed: the lease, and two waits between tries, which are up to 2.2
+	// times as long as said. With upstream's figures it may be 24.
+	elect := &o.Generic.LeaderElection
+	elect.LeaseDuration.Duration, elect.RenewDeadline.Duration, elect.RetryPeriod.Duration = 8*time.Second, 5*time.Second, time.Second
 	return &Options{upstream: o}
 }
+
+// Elects is the value of --leader-elect.
+func (o *Options) Elects() bool { return o.upstream.Generic.LeaderElection.LeaderElect }
 
 // Some tells whether any loop is on.
 func Some(c config.KubeControllerManagerConfiguration) bool {

@@ -22,7 +22,8 @@ import (
 )
 
 // agents are what acts on each cluster from inside this process.
-func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers) ([]controlplane.Agent, error) {
+// shared tells that other processes may serve the same clusters.
+func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, shared bool) ([]controlplane.Agent, error) {
 	loops, err := o.controllers.Config()
 	if err != nil {
 		return nil, err
@@ -32,19 +33,25 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers) ([]co
 	if err != nil {
 		return nil, err
 	}
+	elected := func(_ string, a controlplane.Agent) controlplane.Agent { return a }
+	if o.elects(shared) {
+		if elected, err = electedAs(loops.Generic.LeaderElection); err != nil {
+			return nil, err
+		}
+	}
 	var all []controlplane.Agent
 	if controllers.Some(loops) {
-		all = append(all, controlplane.Agent{Name: "controllers", Run: func(ctx context.Context, in controlplane.Inside) error {
+		all = append(all, elected(user.KubeControllerManager, controlplane.Agent{Name: "controllers", Run: func(ctx context.Context, in controlplane.Inside) error {
 			cfg, err := controllerConfig(in)
 			if err != nil {
 				return err
 			}
 			cfg.Loops = *loops.DeepCopy()
 			return controllers.Run(ctx, cfg)
-		}})
+		}}))
 	}
 	if o.scheduler {
-		all = append(all, controlplane.Agent{Name: "scheduler", Run: func(ctx context.Context, in controlplane.Inside) error {
+		all = append(all, elected(user.KubeScheduler, controlplane.Agent{Name: "scheduler", Run: func(ctx context.Context, in controlplane.Inside) error {
 			cfg, err := schedulerConfig(in)
 			if err != nil {
 				return err
@@ -59,7 +66,7 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers) ([]co
 				return err
 			}
 			return context.Cause(ctx)
-		}})
+		}}))
 	}
 	return all, nil
 }

@@ -16,12 +16,14 @@ type agentOptions struct {
 	controllers     *controllers.Options
 	scheduler       bool
 	schedulerConfig string
+	electSaid       func() bool // --leader-elect was given
 }
 
 // notInside are flags of kube-controller-manager about how it reaches a server and what it is trusted with: inside the
 // server there is nothing to say about that.
 var notInside = map[string]bool{
 	"kube-api-content-type": true, "kube-api-qps": true, "kube-api-burst": true, "use-service-account-credentials": true,
+	"leader-elect-resource-lock": true, "leader-elect-resource-name": true,
 	"service-account-private-key-file": true, "service-cluster-ip-range": true, "controller-start-interval": true, "cluster-name": true,
 }
 
@@ -35,8 +37,19 @@ func (o *agentOptions) addFlags(fs *pflag.FlagSet) {
 			}
 		})
 	}
+	elect := fs.Lookup("leader-elect")
+	elect.Usage = "have one of several servers act on a cluster: that which holds a Lease. The default is true on Postgres, and false on SQLite, which one server has for itself"
+	o.electSaid = func() bool { return elect.Changed }
 	fs.BoolVar(&o.scheduler, "scheduler", true, "run the scheduler in this process; false leaves it to a rowlock scheduler or kube-scheduler elsewhere")
 	fs.StringVar(&o.schedulerConfig, "scheduler-config", "", "file with a KubeSchedulerConfiguration; empty: kube-scheduler's defaults")
+}
+
+// elects tells whether the agents of a server stand for election. shared tells that others may serve the same clusters.
+func (o *agentOptions) elects(shared bool) bool {
+	if o.electSaid() {
+		return o.controllers.Elects()
+	}
+	return shared
 }
 
 func (o *agentOptions) validate() error {

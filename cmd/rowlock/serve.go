@@ -77,7 +77,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	planes.Process = controlplane.Process{Flags: flagz.NamedFlagSetsReader{FlagSets: sections(o.all)}, SetVerbosity: verbosity}
 	planes.Record = record
 	planes.Encryption = providers
-	if planes.Agents, err = o.agents.agents(o.ServiceRange, surviveCrashes()); err != nil {
+	if planes.Agents, err = o.agents.agents(o.ServiceRange, surviveCrashes(), d.shared()); err != nil {
 		return err
 	}
 	simulated, err := o.simulate.agents(o.agents.clusterCIDR())
