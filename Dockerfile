@@ -1,10 +1,11 @@
 # SQLite is compiled with cgo, so the binary needs the C library of the same Debian.
 FROM golang:1.26-bookworm AS build
+ENV GOCACHE=/cache
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build make build
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/cache make build
 
 FROM debian:bookworm-slim
 # Volumes take the owner of the directories that they are mounted on.
