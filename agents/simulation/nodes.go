@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -102,7 +103,8 @@ func (n *nodes) populateOnce(ctx context.Context) error {
 		return err
 	}
 	there := make([]bool, n.count)
-	var todo []func() error
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(nodeWorkers)
 	for _, node := range all {
 		i, ours := own(node.Name)
 		switch {
@@ -113,45 +115,15 @@ func (n *nodes) populateOnce(ctx context.Context) error {
 				n.log.Warn("A node of this name is there and is not simulated", "node", node.Name, "label", Label)
 			}
 		case simulated(node):
-			todo = append(todo, func() error { return n.delete(ctx, node) })
+			g.Go(func() error { return n.delete(ctx, node) })
 		}
 	}
 	for i := range n.count {
 		if !there[i] {
-			todo = append(todo, func() error { return n.create(ctx, i) })
+			g.Go(func() error { return n.create(ctx, i) })
 		}
 	}
-	return several(nodeWorkers, todo)
-}
-
-// several calls the functions, some at a time, and stops after the first error.
-func several(workers int, todo []func() error) error {
-	var (
-		mu    sync.Mutex
-		first error
-		group wait.Group
-	)
-	for range workers {
-		group.Start(func() {
-			for {
-				mu.Lock()
-				if first != nil || len(todo) == 0 {
-					mu.Unlock()
-					return
-				}
-				next := todo[0]
-				todo = todo[1:]
-				mu.Unlock()
-				if err := next(); err != nil {
-					mu.Lock()
-					first = err
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	group.Wait()
-	return first
+	return g.Wait()
 }
 
 func (n *nodes) create(ctx context.Context, i int) error {
