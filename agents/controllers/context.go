@@ -78,7 +78,7 @@ func (in *inside) start(ctx context.Context) {
 func (in *inside) of(name string, l *life) (app.ControllerContext, error) {
 	c := in.ControllerContext
 	c.ClientBuilder = Clients{As: fenced(l.ctx, in.cfg.As)}
-	c.InformerFactory = factory{in.InformerFactory, l.registry}
+	c.InformerFactory = newFactory(in.InformerFactory, l.registry)
 	c.ObjectOrMetadataInformerFactory = generics{in.ObjectOrMetadataInformerFactory, l.registry}
 	switch name {
 	case names.GarbageCollectorController:

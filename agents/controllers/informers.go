@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -14,6 +13,8 @@ import (
 	"k8s.io/client-go/informers/internalinterfaces"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/controller-manager/pkg/informerfactory"
+
+	"github.com/rowlock-io/rowlock/informer"
 )
 
 // registry knows what one life of a loop has hung onto informers that outlive it.
@@ -62,7 +63,7 @@ func (x *indexes) add(to cache.Indexer, all cache.Indexers, add func(cache.Index
 }
 
 func (r *registry) informer(i cache.SharedIndexInformer) cache.SharedIndexInformer {
-	return informer{i, r}
+	return listened{i, r}
 }
 
 func (r *registry) keep(i cache.SharedIndexInformer, h cache.ResourceEventHandlerRegistration, err error) (cache.ResourceEventHandlerRegistration, error) {
@@ -87,39 +88,39 @@ func (r *registry) clear() {
 	clear(r.handlers)
 }
 
-// informer is a shared one as one life of a loop sees it.
-type informer struct {
+// listened is a shared informer as one life of a loop sees it.
+type listened struct {
 	cache.SharedIndexInformer
 	r *registry
 }
 
-func (i informer) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
+func (i listened) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
 	reg, err := i.SharedIndexInformer.AddEventHandler(guarded{i.r.ctx, h})
 	return i.r.keep(i.SharedIndexInformer, reg, err)
 }
 
-func (i informer) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
+func (i listened) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
 	reg, err := i.SharedIndexInformer.AddEventHandlerWithResyncPeriod(guarded{i.r.ctx, h}, period)
 	return i.r.keep(i.SharedIndexInformer, reg, err)
 }
 
-func (i informer) AddEventHandlerWithOptions(h cache.ResourceEventHandler, options cache.HandlerOptions) (cache.ResourceEventHandlerRegistration, error) {
+func (i listened) AddEventHandlerWithOptions(h cache.ResourceEventHandler, options cache.HandlerOptions) (cache.ResourceEventHandlerRegistration, error) {
 	reg, err := i.SharedIndexInformer.AddEventHandlerWithOptions(guarded{i.r.ctx, h}, options)
 	return i.r.keep(i.SharedIndexInformer, reg, err)
 }
 
-func (i informer) RemoveEventHandler(h cache.ResourceEventHandlerRegistration) error {
+func (i listened) RemoveEventHandler(h cache.ResourceEventHandlerRegistration) error {
 	i.r.mu.Lock()
 	delete(i.r.handlers, h)
 	i.r.mu.Unlock()
 	return i.SharedIndexInformer.RemoveEventHandler(h)
 }
 
-func (i informer) AddIndexers(all cache.Indexers) error {
+func (i listened) AddIndexers(all cache.Indexers) error {
 	return i.r.indexes.add(i.SharedIndexInformer.GetIndexer(), all, i.SharedIndexInformer.AddIndexers)
 }
 
-func (i informer) GetIndexer() cache.Indexer {
+func (i listened) GetIndexer() cache.Indexer {
 	return indexer{i.SharedIndexInformer.GetIndexer(), i.r}
 }
 
@@ -155,11 +156,23 @@ func (g guarded) OnDelete(obj any) {
 
 // factory is a shared one as one life of a loop sees it.
 type factory struct {
-	informers.SharedInformerFactory
+	informer.Groups
+	shared
 	r *registry
 }
 
-var _ internalinterfaces.SharedInformerFactory = factory{}
+// shared is a type of its own so that Groups lie above its groups.
+type shared struct {
+	informers.SharedInformerFactory
+}
+
+var _ informers.SharedInformerFactory = factory{}
+
+func newFactory(of informers.SharedInformerFactory, r *registry) factory {
+	f := factory{shared: shared{of}, r: r}
+	f.Groups = informer.Groups{Factory: f}
+	return f
+}
 
 func (f factory) InformerFor(obj runtime.Object, make internalinterfaces.NewInformerFunc) cache.SharedIndexInformer {
 	return f.r.informer(f.SharedInformerFactory.InformerFor(obj, make))
@@ -189,5 +202,3 @@ type generic struct {
 func (g generic) Informer() cache.SharedIndexInformer {
 	return g.r.informer(g.GenericInformer.Informer())
 }
-
-const everywhere = metav1.NamespaceAll

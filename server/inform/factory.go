@@ -12,9 +12,9 @@ import (
 	"k8s.io/client-go/informers/internalinterfaces"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-)
 
-const all = metav1.NamespaceAll
+	"github.com/rowlock-io/rowlock/informer"
+)
 
 // Factory makes informers of one consumer: they share objects with those of other factories, and start and stop with
 // this one.
@@ -25,19 +25,27 @@ type Factory interface {
 }
 
 type factory struct {
-	// What is not here is asked for with the client, and what factories do beside making informers is upstream's.
-	informers.SharedInformerFactory
+	informer.Groups
+	upstream
 	resources *Resources
 	selected  map[reflect.Type]fields.Selector
+}
+
+// upstream is what is asked for with a client, and what factories do beside making informers. It is a type of its own so
+// that Groups lie above its groups.
+type upstream struct {
+	informers.SharedInformerFactory
 }
 
 // NewFactory returns a factory. Versions that are not stored, and kinds that the server does not know, it asks the client
 // for. resync is how often handlers are shown everything again; 0: never.
 func (r *Resources) NewFactory(client kubernetes.Interface, resync time.Duration) Factory {
-	return &factory{
-		SharedInformerFactory: informers.NewSharedInformerFactoryWithOptions(client, resync, informers.WithTransform(trim)),
-		resources:             r, selected: map[reflect.Type]fields.Selector{},
+	f := &factory{
+		upstream:  upstream{informers.NewSharedInformerFactoryWithOptions(client, resync, informers.WithTransform(trim))},
+		resources: r, selected: map[reflect.Type]fields.Selector{},
 	}
+	f.Groups = informer.Groups{Factory: f}
+	return f
 }
 
 // trim takes managed fields off objects that came by request: those of the cache have none.
