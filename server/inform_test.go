@@ -54,7 +54,9 @@ func started(t *testing.T, in controlplane.Inside, client kubernetes.Interface, 
 func TestInformersEndWhereTheAPIIs(t *testing.T) {
 	t.Parallel()
 	s, in := inside(t)
-	client := s.Client(t, servertest.Default)
+	unlimited := s.Config(servertest.Default, servertest.AdminToken)
+	unlimited.QPS = -1
+	client := servertest.NewClient(t, unlimited)
 	running := fields.ParseSelectorOrDie("status.phase!=Succeeded,status.phase!=Failed")
 	everything := started(t, in, client, func(f inform.Factory) { f.Core().V1().Pods().Informer() })
 	some := started(t, in, client, func(f inform.Factory) {
