@@ -13,7 +13,7 @@ FUZZTIME = 30s
 FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
 FUZZTIME_CI = 60s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench bench-crds
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench bench-crds bench-scale
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -75,6 +75,14 @@ CRDS = 500
 
 bench-crds: build
 	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./crds -run '^$$' -bench . -benchtime $(CRDS)x -timeout 60m
+
+# A whole cluster at work beside etcd, kube-apiserver, kube-controller-manager and kube-scheduler: pods a second, memory,
+# CPU, and the latency of another client meanwhile. About ten minutes for both sizes; it wants the machine for itself.
+SIZES = 100:1000,1000:10000
+SETUPS = upstream,sqlite,sqlite-inside,postgres
+
+bench-scale: build
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./scale -run '^$$' -bench . -benchtime 1x -timeout 60m -args -sizes=$(SIZES) -setups=$(SETUPS)
 
 bench:
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...

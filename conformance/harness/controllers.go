@@ -52,6 +52,7 @@ func (c *Cluster) startBeside(t testing.TB, name, binary string, args []string) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.beside = append(c.beside, proc.cmd.Process.Pid)
 	t.Cleanup(func() {
 		if proc.ended() {
 			t.Errorf("%s ended before the test did: %v", name, proc.err)

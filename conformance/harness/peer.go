@@ -30,7 +30,7 @@ const peerSigningKey = "service-accounts.key"
 func (c *Cluster) onEtcd(t testing.TB) {
 	t.Helper()
 	binary := tool(t, "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver")
-	etcd := startEtcd(t, tool(t, "go.etcd.io/etcd/server/v3", "etcd"), c.Dir)
+	etcd := c.startEtcd(t, tool(t, "go.etcd.io/etcd/server/v3", "etcd"))
 	tokens := filepath.Join(c.Dir, "tokens.csv")
 	if err := os.WriteFile(tokens, []byte(adminToken+",admin,admin,system:masters\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -55,9 +55,10 @@ func (c *Cluster) onEtcd(t testing.TB) {
 	}
 }
 
-// startEtcd starts an etcd on data in dir, ends it with the test, and returns its address.
-func startEtcd(t testing.TB, binary, dir string) string {
+// startEtcd starts an etcd on data of the cluster's, ends it with the test, and returns its address.
+func (c *Cluster) startEtcd(t testing.TB, binary string) string {
 	t.Helper()
+	dir := c.Dir
 	local := func() string { return fmt.Sprintf("http://127.0.0.1:%d", FreePort(t)) }
 	client, peer := local(), local()
 	proc, err := launch(exec.Command(binary, "--name=a", "--data-dir="+filepath.Join(dir, "etcd"),
@@ -67,6 +68,7 @@ func startEtcd(t testing.TB, binary, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.beside = append(c.beside, proc.cmd.Process.Pid)
 	t.Cleanup(func() {
 		_ = proc.stop(syscall.SIGTERM) // etcd ends by the signal, not with a status
 	})

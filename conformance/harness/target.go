@@ -70,6 +70,7 @@ type Cluster struct {
 	Postgres *Postgres // nil for the other targets
 
 	newServer func(t testing.TB, flags []string) *Server
+	beside    []int // processes of etcd and of the stock components
 }
 
 // NewCluster makes an empty cluster that goes with the test.

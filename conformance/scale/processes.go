@@ -1,0 +1,114 @@
+package scale
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// usage is what processes have, by /proc: bytes and seconds.
+type usage struct {
+	rss, pss, anon float64
+	cpu            float64
+}
+
+func (u usage) max(v usage) usage {
+	return usage{max(u.rss, v.rss), max(u.pss, v.pss), max(u.anon, v.anon), max(u.cpu, v.cpu)}
+}
+
+// measure adds up what the processes and their children have.
+func measure(pids []int) (usage, error) {
+	var sum usage
+	all, err := family(pids)
+	if err != nil {
+		return sum, err
+	}
+	for _, pid := range all {
+		u, err := measureOne(pid)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // a child that has just ended
+		}
+		if err != nil {
+			return sum, err
+		}
+		sum = usage{sum.rss + u.rss, sum.pss + u.pss, sum.anon + u.anon, sum.cpu + u.cpu}
+	}
+	return sum, nil
+}
+
+func measureOne(pid int) (u usage, err error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return u, err
+	}
+	for line := range strings.Lines(string(data)) {
+		for name, value := range map[string]*float64{"Rss:": &u.rss, "Pss:": &u.pss, "Anonymous:": &u.anon} {
+			if rest, ok := strings.CutPrefix(line, name); ok {
+				if _, err := fmt.Sscan(rest, value); err != nil {
+					return u, err
+				}
+				*value *= 1024
+			}
+		}
+	}
+	stat, err := statOf(pid)
+	if err != nil {
+		return u, err
+	}
+	// Of a process with children that have ended, theirs too: a Postgres that gave up a connection has worked as well.
+	for _, field := range stat[11:15] {
+		var ticks float64
+		if _, err := fmt.Sscan(field, &ticks); err != nil {
+			return u, err
+		}
+		u.cpu += ticks / 100 // Linux's clock ticks for programs
+	}
+	return u, nil
+}
+
+// family is the processes and those that they have started.
+func family(pids []int) ([]int, error) {
+	found, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]int{}
+	for _, dir := range found {
+		var pid, parent int
+		if _, err := fmt.Sscanf(dir, "/proc/%d", &pid); err != nil {
+			continue
+		}
+		stat, err := statOf(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		if _, err := fmt.Sscan(stat[1], &parent); err != nil {
+			return nil, err
+		}
+		children[parent] = append(children[parent], pid)
+	}
+	var all []int
+	for rest := append([]int(nil), pids...); len(rest) > 0; rest = rest[1:] {
+		all = append(all, rest[0])
+		rest = append(rest, children[rest[0]]...)
+	}
+	return all, nil
+}
+
+// statOf is a process's stat from its state on.
+func statOf(pid int) ([]string, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 15 {
+		return nil, fmt.Errorf("/proc/%d/stat: %q", pid, data)
+	}
+	return fields, nil
+}
