@@ -111,7 +111,8 @@ func deployment(name string, pods int) *appsv1.Deployment {
 							Args:  []string{"--config=/etc/web/log.yaml", "--listen=:8080"},
 							Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}, {Name: "metrics", ContainerPort: 9090}},
 							Env: []corev1.EnvVar{
-								{Name: "LOG_LEVEL", Value: "info"}, {Name: "UPSTREAM", Value: "http://catalogue.shop.svc:8080"},
+								{Name: "LOG_LEVEL", Value: "info"},
+								{Name: "UPSTREAM", Value: "http://catalogue.shop.svc:8080"},
 								field("POD_NAME", "metadata.name"), field("POD_IP", "status.podIP"),
 								{Name: "PASSWORD", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 									LocalObjectReference: corev1.LocalObjectReference{Name: settings}, Key: "password",
