@@ -19,6 +19,8 @@ type Clients struct {
 	// Root makes clients that may do everything; otherwise each is the service account kube-system/<name>, with the
 	// rights that RBAC's default roles give it.
 	Root bool
+	// RootCA is what the clients' server is trusted by, PEM. Of the loops' business it is where it is published.
+	RootCA []byte
 }
 
 func (c Clients) root() Clients { return Clients{As: c.As, Root: true} }
@@ -48,8 +50,17 @@ func (f fence) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("the client's owner has stopped: %w", context.Canceled)
 }
 
+// publisher is who asks for a configuration for nothing but the authority in it.
+const publisher = "root-ca-cert-publisher"
+
 // Config implements clientbuilder.ControllerClientBuilder.
-func (c Clients) Config(name string) (*rest.Config, error) { return c.ConfigOrDie(name), nil }
+func (c Clients) Config(name string) (*rest.Config, error) {
+	config := c.ConfigOrDie(name)
+	if name == publisher {
+		config.CAData = c.RootCA // no client could be made with it: there is no TLS
+	}
+	return config, nil
+}
 
 // ConfigOrDie implements clientbuilder.ControllerClientBuilder. It never dies.
 func (c Clients) ConfigOrDie(name string) *rest.Config {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ type inside struct {
 }
 
 func newInside(ctx context.Context, cfg Config) (*inside, error) {
-	clients := Clients{As: cfg.As}
+	clients := Clients{As: cfg.As, RootCA: cfg.RootCA}
 	discovery, err := clients.root().DiscoveryClient("controller-discovery")
 	if err != nil {
 		return nil, fmt.Errorf("discovery client: %w", err)
@@ -77,7 +78,7 @@ func (in *inside) start(ctx context.Context) {
 // of is what one life of a loop gets: what it hangs onto it can be taken off, and its clients end with it.
 func (in *inside) of(name string, l *life) (app.ControllerContext, error) {
 	c := in.ControllerContext
-	c.ClientBuilder = Clients{As: fenced(l.ctx, in.cfg.As)}
+	c.ClientBuilder = Clients{As: fenced(l.ctx, in.cfg.As), RootCA: in.cfg.RootCA}
 	c.InformerFactory = newFactory(in.InformerFactory, l.registry)
 	c.ObjectOrMetadataInformerFactory = generics{in.ObjectOrMetadataInformerFactory, l.registry}
 	switch name {
@@ -128,9 +129,15 @@ func tokens(cfg Config) func(context.Context, app.ControllerContext) (app.Contro
 		if err != nil {
 			return nil, err
 		}
+		ca := cfg.RootCA
+		if file := inside.ComponentConfig.SAController.RootCAFile; file != "" {
+			if ca, err = os.ReadFile(file); err != nil {
+				return nil, fmt.Errorf("--root-ca-file: %w", err)
+			}
+		}
 		core := inside.InformerFactory.Core().V1()
 		c, err := serviceaccountcontroller.NewTokensController(logr.FromContextOrDiscard(ctx), core.ServiceAccounts(), core.Secrets(), client,
-			serviceaccountcontroller.TokensControllerOptions{TokenGenerator: cfg.Tokens, RootCA: cfg.RootCA})
+			serviceaccountcontroller.TokensControllerOptions{TokenGenerator: cfg.Tokens, RootCA: ca})
 		if err != nil {
 			return nil, err
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
 	"k8s.io/kubernetes/pkg/controller/apis/config"
+	"k8s.io/kubernetes/pkg/controller/certificates/authority"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 )
 
@@ -35,8 +35,8 @@ type Config struct {
 	Tokens serviceaccount.TokenGenerator
 	// RootCA is published in each namespace, PEM, unless Loops names a file.
 	RootCA []byte
-	// SigningCert and SigningKey answer certificate signing requests, PEM, unless Loops names files.
-	SigningCert, SigningKey []byte
+	// Signing answers certificate signing requests, unless Loops names files; nil: nobody does.
+	Signing *authority.CertificateAuthority
 
 	Report Report
 	Log    *slog.Logger
@@ -59,11 +59,6 @@ func Run(ctx context.Context, cfg Config) error {
 func run(ctx context.Context, cfg Config, makers []maker) error {
 	ctx, stop := context.WithCancel(logr.NewContext(ctx, logr.FromSlogHandler(cfg.Upstream.Handler())))
 	defer stop()
-	files, err := cfg.files()
-	if err != nil {
-		return fmt.Errorf("controllers: %w", err)
-	}
-	defer files.close()
 	inside, err := newInside(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("controllers: %w", err)
@@ -90,36 +85,6 @@ func run(ctx context.Context, cfg Config, makers []maker) error {
 	return nil
 }
 
-// files puts where upstream reads files what no file was named for.
-func (cfg *Config) files() (files, error) {
-	sa, csr := &cfg.Loops.SAController, &cfg.Loops.CSRSigningController
-	contents := map[string][]byte{}
-	if sa.RootCAFile == "" {
-		contents["root-ca"] = cfg.RootCA
-	} else {
-		pem, err := os.ReadFile(sa.RootCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("--root-ca-file: %w", err)
-		}
-		cfg.RootCA = pem
-	}
-	own := !signers(*csr)
-	if own {
-		contents["signing-cert"], contents["signing-key"] = cfg.SigningCert, cfg.SigningKey
-	}
-	f, err := secretFiles(contents)
-	if err != nil {
-		return nil, err
-	}
-	if sa.RootCAFile == "" {
-		sa.RootCAFile = f.path("root-ca")
-	}
-	if own {
-		csr.ClusterSigningCertFile, csr.ClusterSigningKeyFile = f.path("signing-cert"), f.path("signing-key")
-	}
-	return f, nil
-}
-
 // makers are those of the loops that are on, in the order of their names.
 func makers(cfg Config) []maker {
 	on := app.ControllerContext{ComponentConfig: cfg.Loops}
@@ -134,6 +99,8 @@ func makers(cfg Config) []maker {
 			if cfg.Tokens != nil {
 				all = append(all, maker{name, tokens(cfg)})
 			}
+		case name == names.CertificateSigningRequestSigningController && cfg.Signing != nil && !signers(cfg.Loops.CSRSigningController):
+			all = append(all, maker{name, signs(cfg.Signing)})
 		default:
 			all = append(all, maker{name, d.BuildController})
 		}

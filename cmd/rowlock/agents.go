@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
+	"k8s.io/kubernetes/pkg/controller/certificates/authority"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/rowlock-io/rowlock/agents/controllers"
@@ -85,15 +86,12 @@ func controllerConfig(in controlplane.Inside) (controllers.Config, error) {
 	if err != nil {
 		return controllers.Config{}, err
 	}
-	cert, key, err := in.Identity.ClusterCA.PEM()
-	if err != nil {
-		return controllers.Config{}, err
-	}
 	return controllers.Config{
 		As: in.As, Report: in.Report, Log: in.Log, Upstream: loopLogger(in.Log),
 		Informers: in.Informers(client, controllers.Resync),
 		Metadata:  metadatainformer.NewSharedInformerFactoryWithOptions(meta, controllers.Resync, metadatainformer.WithTransform(controllers.Trim)),
-		Tokens:    tokens, RootCA: in.Identity.ClusterCA.Bundle(), SigningCert: cert, SigningKey: key,
+		Tokens:    tokens, RootCA: in.Identity.ClusterCA.Bundle(),
+		Signing: &authority.CertificateAuthority{Certificate: in.Identity.ClusterCA.Certificate(), PrivateKey: in.Identity.ClusterCA.Signer()},
 	}, nil
 }
 
