@@ -85,7 +85,7 @@ func (o *Options) Config() (config.KubeControllerManagerConfiguration, error) {
 		o.set = true
 	}
 	known, off, aliases := app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases()
-	if err := knownControllers(o.upstream.Generic.Controllers, known, aliases); err != nil {
+	if err := CheckNames(o.upstream.Generic.Controllers); err != nil {
 		return config.KubeControllerManagerConfiguration{}, err
 	}
 	if err := o.upstream.Validate(known, off, aliases); err != nil {
@@ -98,8 +98,9 @@ func (o *Options) Config() (config.KubeControllerManagerConfiguration, error) {
 	return c.ComponentConfig, check(c.ComponentConfig)
 }
 
-// knownControllers says what upstream's validation does, and of which flag.
-func knownControllers(said, known []string, aliases map[string]string) error {
+// CheckNames says of the value of --controllers what upstream's validation does, and of which flag.
+func CheckNames(said []string) error {
+	known, aliases := app.KnownControllers(), app.ControllerAliases()
 	var errs []error
 	for _, name := range said {
 		name = strings.TrimPrefix(name, "-")

@@ -37,12 +37,25 @@ type vault struct {
 }
 
 func (v *vault) addFlags(cmd *cobra.Command) {
+	v.addDatabase(cmd)
+	cmd.Flags().StringSliceVar(&v.Cluster, "cluster", nil, "only these clusters; all, when none is named")
+}
+
+// addDatabase adds the flags that say where the clusters are.
+func (v *vault) addDatabase(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&v.URL, "database", "", "postgres://… or sqlite:///FILE")
 	fs.StringVar(&v.URLFile, "database-file", "", "file that holds the database's URL, to keep its password off the command line")
 	fs.StringVar(&v.DataDir, "data-dir", defaultDataDir(), "directory of the data of rowlock up, when no database is given")
 	fs.StringVar(&v.KeyFile, "encryption-key-file", "", "file of the operator's key (or the key itself in $"+seal.EnvVar+"; with --data-dir: encryption.key in it)")
-	fs.StringSliceVar(&v.Cluster, "cluster", nil, "only these clusters; all, when none is named")
+}
+
+// database is the one that was named.
+func (v *vault) database() (database, error) {
+	if v.URL != "" || v.URLFile != "" {
+		return databaseFrom(v.URL, v.URLFile)
+	}
+	return database{Scheme: "sqlite", Path: filepath.Join(v.DataDir, "rowlock.db")}, nil
 }
 
 // keys reads the operator's key.
@@ -60,11 +73,9 @@ func (v *vault) keys() (*seal.Keyring, error) {
 
 // each calls f for every cluster, one after the other, and goes on when one fails.
 func (v *vault) each(ctx context.Context, f func(name string, store storage.Store) error) (err error) {
-	d := database{Scheme: "sqlite", Path: filepath.Join(v.DataDir, "rowlock.db")}
-	if v.URL != "" || v.URLFile != "" {
-		if d, err = databaseFrom(v.URL, v.URLFile); err != nil {
-			return err
-		}
+	d, err := v.database()
+	if err != nil {
+		return err
 	}
 	if err := d.exists(); err != nil {
 		return err

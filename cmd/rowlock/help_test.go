@@ -41,6 +41,9 @@ var hostDefaults = map[string]string{
 	"data-dir": "`/var/lib/rowlock` for root, else below `$XDG_DATA_HOME` or `~/.local/share`",
 }
 
+// outsideFlags tells whose flags a command has that are made only when it is run.
+var outsideFlags = map[string]string{"controllers": "kube-controller-manager", "scheduler": "kube-scheduler"}
+
 // configuration is the text of docs/configuration.md.
 func configuration(root *cobra.Command) string {
 	var b strings.Builder
@@ -79,6 +82,9 @@ where it has the same. Environment variables: ` + "`ROWLOCK_ENCRYPTION_KEY`" + `
 	walk = func(cmd *cobra.Command) {
 		if commands[cmd.Name()] == nil {
 			rows(&b, "## "+cmd.CommandPath(), cmd.Flags(), func(*pflag.Flag) string { return "" })
+		}
+		if of := outsideFlags[cmd.Name()]; of != "" {
+			fmt.Fprintf(&b, "## %s\n\nAll flags of %s 1.36; `%[1]s --help` lists them.\n\n", cmd.CommandPath(), of)
 		}
 		for _, below := range cmd.Commands() {
 			walk(below)

@@ -11,12 +11,21 @@ func newRoot() *cobra.Command {
 		Long: `Rowlock is a Kubernetes 1.36 API server that keeps its objects, and an ordered log of
 their changes, in Postgres or in one SQLite file. Stock kubectl, client-go and Helm use it.
 
-  rowlock up        a cluster on one SQLite file, in the foreground
-  rowlock server    one API server, on Postgres or SQLite; run as many as you like on one Postgres
-  rowlock simulate  nodes that do not exist, for any API server`,
+  rowlock up           a cluster on one SQLite file, in the foreground
+  rowlock server       one API server, on Postgres or SQLite; run as many as you like on one Postgres
+  rowlock controllers  what otherwise runs inside a server, in a process of its own,
+  rowlock scheduler    as kube-controller-manager and kube-scheduler do
+  rowlock simulate     nodes that do not exist, for any API server`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// A library gives every command the flag --version.
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			if f := cmd.Flags().Lookup("version"); f != nil && f.Changed {
+				cmd.RunE = func(cmd *cobra.Command, _ []string) error { return printVersion(cmd.OutOrStdout()) }
+			}
+		},
 	}
-	root.AddCommand(newUp(), newServer(), newSimulate(), newEncryption(), newVersion())
+	root.AddCommand(newUp(), newServer(), newControllers(), newScheduler(), newSimulate(), newIdentity(), newEncryption(), newVersion())
 	return root
 }

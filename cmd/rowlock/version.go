@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -18,12 +19,14 @@ func newVersion() *cobra.Command {
 		Use:   "version",
 		Short: "Print the versions of Rowlock, of the Kubernetes API that it serves, and of Go",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "rowlock %s\nkubernetes %s\n%s %s/%s\n",
-				ownVersion(), schema.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return printVersion(cmd.OutOrStdout()) },
 	}
+}
+
+func printVersion(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "rowlock %s\nkubernetes %s\n%s %s/%s\n",
+		ownVersion(), schema.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }
 
 func ownVersion() string {

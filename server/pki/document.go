@@ -12,8 +12,8 @@ import (
 	"github.com/rowlock-io/rowlock/storage"
 )
 
-// objectName is the one object of Resource.
-const objectName = "control-plane"
+// place is that of the one object of Resource.
+var place = storage.Key{Resource: Resource, Name: "control-plane"}
 
 // documentVersion is raised when an older binary could not use a newer document.
 const documentVersion = 1
@@ -98,7 +98,7 @@ type writeOp struct {
 	stale bool // sealed with a key that the operator is rotating out
 }
 
-func read(ctx context.Context, store Store, keys *seal.Keyring, key storage.Key) (*document, writeOp, error) {
+func read(ctx context.Context, store Getter, keys *seal.Keyring, key storage.Key) (*document, writeOp, error) {
 	op := writeOp{Op: storage.Op{Key: key}}
 	obj, err := store.Get(ctx, key, 0)
 	if errors.Is(err, storage.ErrNotFound) {

@@ -25,9 +25,14 @@ const Resource = "identities.rowlock.internal"
 // ErrFormat: the stored identity was written by a newer version of Rowlock, or not by Rowlock.
 var ErrFormat = errors.New("pki: stored identity not understood")
 
+// Getter is the part of storage.Store that Read needs.
+type Getter interface {
+	Get(ctx context.Context, key storage.Key, at storage.Revision) (storage.Object, error)
+}
+
 // Store is the part of storage.Store that Load needs.
 type Store interface {
-	Get(ctx context.Context, key storage.Key, at storage.Revision) (storage.Object, error)
+	Getter
 	Commit(ctx context.Context, ops []storage.Op) (storage.Committed, error)
 }
 
@@ -45,6 +50,11 @@ type Identity struct {
 // ServiceAccountKey returns the key that signs service account tokens.
 func (id *Identity) ServiceAccountKey() *ecdsa.PrivateKey { return id.serviceAccountKeys[0] }
 
+// ServiceAccountKeyPEM returns that key, for signers that are not ours.
+func (id *Identity) ServiceAccountKeyPEM() ([]byte, error) {
+	return encodeKey(id.serviceAccountKeys[0])
+}
+
 // ServiceAccountPublicKeys returns the keys that service account tokens are verified with, the signing key's first.
 func (id *Identity) ServiceAccountPublicKeys() []*ecdsa.PublicKey {
 	keys := make([]*ecdsa.PublicKey, len(id.serviceAccountKeys))
@@ -61,9 +71,8 @@ func (id *Identity) ServiceAccountPublicKeys() []*ecdsa.PublicKey {
 // understood, and what the store returned, such as storage.ErrBusy, when it could not be reached. An identity that is
 // there but cannot be read is never replaced.
 func Load(ctx context.Context, store Store, keys *seal.Keyring) (*Identity, error) {
-	key := storage.Key{Resource: Resource, Name: objectName}
 	for {
-		doc, op, err := read(ctx, store, keys, key)
+		doc, op, err := read(ctx, store, keys, place)
 		if err != nil {
 			return nil, fmt.Errorf("load cluster identity: %w", err)
 		}
@@ -86,6 +95,23 @@ func Load(ctx context.Context, store Store, keys *seal.Keyring) (*Identity, erro
 		}
 		return id, nil
 	}
+}
+
+// Read returns the identity of a cluster that has one already, storage.ErrNotFound otherwise. It changes nothing. The other
+// errors are Load's.
+func Read(ctx context.Context, store Getter, keys *seal.Keyring) (*Identity, error) {
+	doc, op, err := read(ctx, store, keys, place)
+	if err != nil {
+		return nil, fmt.Errorf("read cluster identity: %w", err)
+	}
+	if op.Verb == storage.Create {
+		return nil, fmt.Errorf("read cluster identity: %w", storage.ErrNotFound)
+	}
+	id, err := doc.identity()
+	if err != nil {
+		return nil, fmt.Errorf("read cluster identity: %w", err)
+	}
+	return id, nil
 }
 
 // lostRace tells whether a conditional write failed because somebody else's came first.

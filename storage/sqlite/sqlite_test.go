@@ -213,3 +213,33 @@ func TestFlushByTimer(t *testing.T) {
 		t.Errorf("after the crash: %v", err)
 	}
 }
+
+// TestPeek reads what is on the disk while the database is in use, and leaves the file as it was.
+func TestPeek(t *testing.T) {
+	t.Parallel()
+	b := open(t, Config{})
+	s := b.Open(t)
+	strict, relaxed := op("strict", false), op("relaxed", true)
+	commit(t, s, strict)
+	commit(t, s, relaxed)
+	before := diskState(t, b)
+	obj, err := Peek(t.Context(), b.cfg.Path, clusterName, strict.Key)
+	if err != nil || string(obj.Data) != string(strict.Data) {
+		t.Errorf("got %q, %v", obj.Data, err)
+	}
+	for cluster, key := range map[string]storage.Key{clusterName: relaxed.Key, "none": strict.Key} {
+		if _, err := Peek(t.Context(), b.cfg.Path, cluster, key); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("%s of %s: %v, want ErrNotFound", key, cluster, err)
+		}
+	}
+	none := filepath.Join(t.TempDir(), "none.db")
+	if _, err := Peek(t.Context(), none, clusterName, strict.Key); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := os.Stat(none); err == nil {
+		t.Error("the file was made")
+	}
+	if after := diskState(t, b); after != before {
+		t.Errorf("the file changed: %s\n%s", before, after)
+	}
+}
