@@ -1,0 +1,49 @@
+package harness
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// SimulationFlags are the flags by which a server simulates nodes itself; only "rowlock up" does.
+func SimulationFlags(nodes int, jobTime time.Duration) []string {
+	return []string{"--simulate-nodes=" + strconv.Itoa(nodes), "--simulate-job-duration=" + jobTime.String()}
+}
+
+// Simulation is "rowlock simulate" beside a server.
+type Simulation struct {
+	log  string
+	proc *process
+}
+
+// Simulate simulates nodes from beside a server, with further flags of "rowlock simulate". It ends with the test, before
+// the server does.
+func (c *Cluster) Simulate(t testing.TB, server *Server, nodes int, flags ...string) *Simulation {
+	t.Helper()
+	args := []string{"simulate", "--kubeconfig=" + server.Kubeconfig, "--nodes=" + strconv.Itoa(nodes)}
+	s := &Simulation{log: filepath.Join(c.Dir, "rowlock-simulate.log")}
+	var err error
+	if s.proc, err = launch(exec.Command(Rowlock(t), append(args, flags...)...), s.log); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if s.proc == nil {
+			return
+		}
+		if s.proc.ended() {
+			t.Errorf("rowlock simulate ended before the test did: %v\n%s", s.proc.err, tail(s.log, 20))
+		}
+		_ = s.proc.stop(syscall.SIGTERM)
+	})
+	return s
+}
+
+// Kill switches the nodes off.
+func (s *Simulation) Kill() {
+	_ = s.proc.stop(syscall.SIGKILL) // "signal: killed", as asked for
+	s.proc = nil
+}
