@@ -1,20 +1,21 @@
 // Package e2e runs Kubernetes' own end-to-end tests against the binary. They are built from upstream's modules, as they
 // are, at the version that go.mod names.
 //
-// The file passed.txt beside this module's packages lists the tests that pass, on SQLite and on Postgres. It may only
-// grow: a test of the list that fails is an error, and so is a line that was taken away.
+// Three files beside this module's packages list the tests that pass, on SQLite and on Postgres, by the cluster that they
+// need: passed.txt with simulated nodes, passed-no-nodes.txt without, passed-long-jobs.txt with simulated nodes on which
+// pods of Jobs run for a while. They may only grow: a test of a list that fails is an error, and so is a line that was
+// taken away. The controllers and the scheduler are those inside the server. No container runs.
 //
-// "go test ./e2e" without further flags checks the list and what surrounds a run. A run is asked for by TestRun's flags:
+// "go test ./e2e" without further flags checks the lists and what surrounds a run. A run is asked for by TestRun's flags:
 //
-//	-sample N     N tests of passed.txt, drawn with -seed (0: a new seed, which is printed)
-//	-passed       all of passed.txt
+//	-sample N     N of the tests that pass, drawn with -seed (0: a new seed, which is printed)
+//	-passed       all of them
 //	-names FILE   the tests whose full names are the lines of a file
 //	-focus RE     the tests whose full names match
+//	-group NAME   the cluster of -names and -focus, or the only one of -passed: nodes, no-nodes, long-jobs
 //	-procs N      processes that run tests; those marked [Serial] run alone, after the others
-//	-scheduler    start the stock kube-scheduler too
-//	-update       write what passed on all targets into passed.txt
+//	-update       write what passed on all targets, and is on no list, into the list of the group
 //	-out DIR      keep logs and reports there
 //
-// The environment chooses the databases (see package harness). The stock kube-controller-manager runs beside the
-// server. There is no node: what needs a pod to run cannot pass.
+// The environment chooses the databases (see package harness).
 package e2e

@@ -80,7 +80,7 @@ func TestFocus(t *testing.T) {
 
 func TestSample(t *testing.T) {
 	t.Parallel()
-	all := strings.Fields("a b c d[Slow] e f g h")
+	all := map[string][]string{"many": strings.Fields("a b c d[Slow] e f g h"), "few": strings.Fields("x y")}
 	first := sample(all, 3, 7)
 	if diff := cmp.Diff(first, sample(all, 3, 7)); diff != "" {
 		t.Errorf("the same seed draws another sample:\n%s", diff)
@@ -88,18 +88,24 @@ func TestSample(t *testing.T) {
 	seen := map[string]bool{}
 	for seed := range uint64(100) {
 		drawn := sample(all, 3, seed)
-		if err := listed(drawn); err != nil || len(drawn) != 3 {
-			t.Errorf("seed %d draws %q: %v", seed, drawn, err)
+		if n := len(drawn["many"]) + len(drawn["few"]); len(drawn["many"]) == 0 || len(drawn["few"]) == 0 || n < 3 || n > 4 {
+			t.Errorf("seed %d draws %q", seed, drawn)
 		}
-		for _, name := range drawn {
-			seen[name] = true
+		for _, names := range drawn {
+			if err := listed(names); err != nil {
+				t.Errorf("seed %d draws %q: %v", seed, drawn, err)
+			}
+			for _, name := range names {
+				seen[name] = true
+			}
 		}
 	}
-	if diff := cmp.Diff(strings.Fields("a b c e f g h"), slices.Sorted(maps.Keys(seen))); diff != "" {
+	if diff := cmp.Diff(strings.Fields("a b c e f g h x y"), slices.Sorted(maps.Keys(seen))); diff != "" {
 		t.Errorf("what was drawn (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(strings.Fields("a b c e f g h"), sample(all, 99, 1)); diff != "" {
-		t.Errorf("a sample larger than the list (-want +got):\n%s", diff)
+	want := map[string][]string{"many": strings.Fields("a b c e f g h"), "few": strings.Fields("x y")}
+	if diff := cmp.Diff(want, sample(all, 99, 1)); diff != "" {
+		t.Errorf("a sample larger than the lists (-want +got):\n%s", diff)
 	}
 }
 

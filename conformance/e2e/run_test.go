@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,91 +17,146 @@ import (
 )
 
 var (
-	sampleSize    = flag.Int("sample", 0, "run this many tests of passed.txt")
-	seed          = flag.Uint64("seed", 0, "draws the sample; 0 takes a new one")
-	wholeList     = flag.Bool("passed", false, "run all of passed.txt")
-	namesFile     = flag.String("names", "", "run the tests whose full names are the lines of this file")
-	focusFlag     = flag.String("focus", "", "run the tests whose full names match this expression")
-	procs         = flag.Int("procs", 4, "processes that run tests")
-	withScheduler = flag.Bool("scheduler", false, "start kube-scheduler too")
-	update        = flag.Bool("update", false, "add what passed on all targets to passed.txt")
-	limit         = flag.Duration("limit", 40*time.Minute, "how long the tests of one target may take")
-	out           = flag.String("out", "", "directory that keeps logs and reports")
+	sampleSize = flag.Int("sample", 0, "run this many of the tests that pass, of all groups that are quick")
+	seed       = flag.Uint64("seed", 0, "draws the sample; 0 takes a new one")
+	wholeList  = flag.Bool("passed", false, "run all tests that pass, of all groups or of that of -group")
+	namesFile  = flag.String("names", "", "run the tests whose full names are the lines of this file")
+	focusFlag  = flag.String("focus", "", "run the tests whose full names match this expression")
+	groupFlag  = flag.String("group", "", "the cluster of -names and -focus, nodes when it is empty; or the only one of -passed and -sample")
+	procs      = flag.Int("procs", 4, "processes that run tests")
+	update     = flag.Bool("update", false, "add what passed on all targets to the group's list")
+	limit      = flag.Duration("limit", 40*time.Minute, "how long the tests of one group may take on one target")
+	out        = flag.String("out", "", "directory that keeps logs and reports")
 )
 
-// TestRun runs the tests that the flags name. It fails when one of passed.txt, or one that was named, does not pass.
+// TestRun runs the tests that the flags name. It fails when one of those that are listed, or one that was named, does not
+// pass.
 func TestRun(t *testing.T) {
-	passed, err := readNames(passedFile)
+	lists, err := load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := suite{procs: *procs, scheduler: *withScheduler, limit: *limit}
-	switch {
-	case *sampleSize > 0:
-		if *seed == 0 {
-			*seed = rand.Uint64N(1_000_000) + 1
-		}
-		s.names = sample(passed, *sampleSize, *seed)
-		t.Logf("the sample is that of -sample=%d -seed=%d", *sampleSize, *seed)
-	case *wholeList:
-		s.names = passed
-	case *namesFile != "":
-		if s.names, err = readNames(*namesFile); err != nil {
-			t.Fatal(err)
-		}
-	case *focusFlag != "":
-		s.focus = *focusFlag
-	default:
-		t.Skip("none of -sample, -passed, -names, -focus says what to run")
-	}
-	if s.focus == "" {
-		s.focus = focus(s.names)
-	}
+	runs := chosen(t, lists)
 	if *out != "" {
-		if s.out, err = filepath.Abs(*out); err != nil {
+		if *out, err = filepath.Abs(*out); err != nil {
 			t.Fatal(err)
 		}
 	}
 	targets := harness.Targets(t)
+	if *update && len(runs) > 1 {
+		t.Fatal("-update takes a run of one group")
+	}
 	if *update && (!slices.Contains(targets, harness.SQLite) || !slices.Contains(targets, harness.OnPostgres)) {
 		t.Fatal("-update takes a run on both databases")
 	}
-	passes := map[string]int{}
+	var mu sync.Mutex
+	passes := map[string]int{} // on how many targets
 	for _, target := range targets {
 		t.Run(string(target), func(t *testing.T) {
-			s := s
-			s.target = target
-			results := s.run(t)
-			t.Logf("%s\n%s", target, table(results))
-			for _, r := range results {
-				switch {
-				case r.passed():
-					passes[r.Name]++
-				case slices.Contains(s.names, r.Name), slices.Contains(passed, r.Name), !strings.HasPrefix(r.Name, "[sig-"):
-					t.Errorf("%s: %s\n%s", r.Status, r.Name, again(target, r.Name))
+			for _, s := range runs {
+				s.target, s.procs, s.limit = target, *procs, *limit
+				if *out != "" {
+					s.out = filepath.Join(*out, string(target), s.group.name)
 				}
+				t.Run(s.group.name, func(t *testing.T) {
+					t.Parallel() // most of the time tests wait
+					passed := s.judge(t, lists[s.group.name])
+					mu.Lock()
+					defer mu.Unlock()
+					for _, name := range passed {
+						passes[name]++
+					}
+				})
 			}
 		})
 	}
 	if *update {
-		var names []string
-		for name, n := range passes {
-			if n == len(targets) {
-				names = append(names, name)
-			}
-		}
-		n, err := addNames(passedFile, names)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%d names are new in passed.txt", n)
+		record(t, runs[0].group, lists, passes, len(targets))
 	}
 }
 
+// judge runs the tests and returns the names of those that passed. It is an error when one that was named, or that is
+// listed, did not.
+func (s *suite) judge(t *testing.T, listed []string) []string {
+	t.Helper()
+	results := s.run(t)
+	t.Logf("%s, %s\n%s", s.target, s.group.name, table(results))
+	var passed []string
+	for _, r := range results {
+		switch {
+		case r.passed():
+			passed = append(passed, r.Name)
+		case slices.Contains(s.names, r.Name), slices.Contains(listed, r.Name), !strings.HasPrefix(r.Name, "[sig-"):
+			t.Errorf("%s: %s\n%s", r.Status, r.Name, again(s.target, s.group, r.Name))
+		}
+	}
+	return passed
+}
+
+// chosen returns what the flags ask for: the tests of each group.
+func chosen(t *testing.T, lists map[string][]string) []suite {
+	t.Helper()
+	only, err := groupNamed(cmp.Or(*groupFlag, groups[0].name))
+	if err != nil {
+		t.Fatalf("-group: %v", err)
+	}
+	switch {
+	case *namesFile != "":
+		names, err := readNames(*namesFile)
+		if err != nil {
+			t.Fatalf("-names: %v", err)
+		}
+		return []suite{{group: only, names: names, focus: focus(names)}}
+	case *focusFlag != "":
+		return []suite{{group: only, focus: *focusFlag}}
+	case *sampleSize > 0:
+		if *seed == 0 {
+			*seed = rand.Uint64N(1_000_000) + 1
+		}
+		t.Logf("the sample is that of -sample=%d -seed=%d", *sampleSize, *seed)
+		quick := map[string][]string{}
+		for _, g := range groups {
+			if !g.slow {
+				quick[g.name] = lists[g.name]
+			}
+		}
+		lists = sample(quick, *sampleSize, *seed)
+	case !*wholeList:
+		t.Skip("none of -sample, -passed, -names, -focus says what to run")
+	}
+	var runs []suite
+	for _, g := range groups {
+		if names := lists[g.name]; len(names) > 0 && (*groupFlag == "" || g.name == only.name) {
+			runs = append(runs, suite{group: g, names: names, focus: focus(names)})
+		}
+	}
+	return runs
+}
+
+// record adds to the group's list what passed on all targets and is on no list yet.
+func record(t *testing.T, g group, lists map[string][]string, passes map[string]int, targets int) {
+	t.Helper()
+	var names []string
+	for name, n := range passes {
+		known := false
+		for _, list := range lists {
+			known = known || slices.Contains(list, name)
+		}
+		if n == targets && !known {
+			names = append(names, name)
+		}
+	}
+	n, err := addNames(g.file, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d names are new in %s", n, filepath.Base(g.file))
+}
+
 // again says how to run one test again.
-func again(target harness.Target, name string) string {
-	return fmt.Sprintf("run it again, in conformance: ROWLOCK_TEST_TARGET=%s go test ./e2e -count=1 -v -timeout=60m -run=TestRun -args -out=/tmp/e2e -focus='%s'",
-		target, strings.ReplaceAll(focus([]string{name}), "'", `'\''`))
+func again(target harness.Target, g group, name string) string {
+	return fmt.Sprintf("run it again, in conformance: ROWLOCK_TEST_TARGET=%s go test ./e2e -count=1 -v -timeout=60m -run=TestRun -args -out=/tmp/e2e -group=%s -focus='%s'",
+		target, g.name, strings.ReplaceAll(focus([]string{name}), "'", `'\''`))
 }
 
 // lastLines returns the end of a file.

@@ -20,26 +20,43 @@ import (
 
 // suite is one run of upstream's tests on one cluster.
 type suite struct {
-	target    harness.Target
-	focus     string   // an expression for full names
-	names     []string // that have to be among the results
-	procs     int
-	scheduler bool
-	limit     time.Duration
-	out       string // directory for logs and reports that outlives the test; may be empty
+	target harness.Target
+	group  group
+	focus  string   // an expression for full names
+	names  []string // that have to be among the results
+	procs  int
+	limit  time.Duration
+	out    string // directory for logs and reports that outlives the test; may be empty
 }
 
-// serverFlags makes a server what upstream's tests expect: one that forgets the past within minutes, and has an address
-// that endpoints may have. It is from the range for documentation, and nobody dials it.
-func serverFlags(target harness.Target) []string {
-	if target.IsRowlock() {
-		return []string{"--history-retention=1m", "--advertise-address=192.0.2.10"}
+// start starts a cluster that is what upstream's tests expect: it acts, it forgets the past within minutes, and its server
+// has an address that endpoints may have, which is from the range for documentation, and nobody dials it. There are
+// controllers beside those that run by default, and no waits of minutes for the next full look at the quotas.
+func (s *suite) start(t *testing.T) (*harness.Cluster, *harness.Server) {
+	t.Helper()
+	cluster := s.target.NewCluster(t)
+	controllers := []string{"--controllers=*,token-cleaner-controller", "--resource-quota-sync-period=20s"}
+	flags := append(controllers, "--scheduler", "--history-retention=1m", "--advertise-address=192.0.2.10")
+	var server *harness.Server
+	switch s.target {
+	case harness.SQLite:
+		server = cluster.StartServer(t, append(flags, harness.SimulationFlags(s.group.nodes, s.group.jobTime)...)...)
+	case harness.OnPostgres:
+		server = cluster.StartServer(t, flags...)
+	case harness.KubeAPIServer: // its address is the harness's
+		crt, key := signer(t, cluster.Dir)
+		server = cluster.StartServer(t, "--etcd-compaction-interval=1m", "--client-ca-file="+crt)
+		cluster.StartControllers(t, server, append(controllers, "--cluster-signing-cert-file="+crt, "--cluster-signing-key-file="+key)...)
+		cluster.StartScheduler(t, server)
 	}
-	return []string{"--etcd-compaction-interval=1m"} // its address is the harness's
+	if s.target != harness.SQLite && s.group.nodes > 0 {
+		cluster.Simulate(t, server, s.group.nodes, "--job-duration="+s.group.jobTime.String())
+	}
+	harness.AwaitNodes(t, server.Client(t), s.group.nodes)
+	return cluster, server
 }
 
-// signer makes an authority for the certificates that kube-controller-manager signs, and returns the files of it. The
-// cluster's own does not leave the server.
+// signer makes an authority for the certificates that kube-controller-manager signs, and returns the files of it.
 func signer(t *testing.T, dir string) (crt, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -68,19 +85,11 @@ func signer(t *testing.T, dir string) (crt, key string) {
 func (s *suite) run(t *testing.T) []result {
 	t.Helper()
 	binary, ginkgo, kubectl := harness.Suite(t), harness.Ginkgo(t), harness.Kubectl(t)
-	cluster := s.target.NewCluster(t)
-	crt, key := signer(t, cluster.Dir)
-	server := cluster.StartServer(t, append(serverFlags(s.target), "--client-ca-file="+crt)...)
-	cluster.StartControllers(t, server, "--cluster-signing-cert-file="+crt, "--cluster-signing-key-file="+key,
-		"--controllers=*,token-cleaner-controller")
-	if s.scheduler {
-		cluster.StartScheduler(t, server)
-	}
+	cluster, server := s.start(t)
 	dir := s.out
 	if dir == "" {
 		dir = t.TempDir()
 	} else {
-		dir = filepath.Join(dir, string(s.target))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -95,11 +104,15 @@ func (s *suite) run(t *testing.T) []result {
 		t.Fatal(err)
 	}
 	defer log.Close()
+	procs := s.procs
+	if s.names != nil {
+		procs = min(procs, len(s.names))
+	}
 	cmd := exec.CommandContext(t.Context(), ginkgo,
-		"--nodes="+strconv.Itoa(s.procs), "--timeout="+s.limit.String(), "--no-color", "--silence-skips", "--focus="+s.focus,
+		"--nodes="+strconv.Itoa(procs), "--timeout="+s.limit.String(), "--no-color", "--silence-skips", "--focus="+s.focus,
 		binary, "--",
 		"--kubeconfig="+server.Kubeconfig, "--kubectl-path="+kubectl, "--provider=skeleton",
-		"--num-nodes=0", "--allowed-not-ready-nodes=-1", "--minStartupPods=-1", // there is no node to wait for
+		"--num-nodes="+strconv.Itoa(s.group.nodes), "--allowed-not-ready-nodes=-1", "--minStartupPods=-1", // nothing to wait for
 		"--dump-logs-on-failure=false", "--disable-log-dump", "--report-dir="+dir)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = append(os.Environ(), "HOME="+dir, "KUBECONFIG=")
@@ -107,7 +120,7 @@ func (s *suite) run(t *testing.T) []result {
 	cmd.WaitDelay = time.Minute
 	began := time.Now()
 	ended := cmd.Run() // fails when a test fails, which the report tells better
-	t.Logf("%s: %d processes took %v", s.target, s.procs, time.Since(began).Round(time.Second))
+	t.Logf("%d processes took %v", procs, time.Since(began).Round(time.Second))
 	results, err := readReport(report)
 	if err != nil {
 		t.Fatalf("the tests gave no report: %v; %v\n%s", ended, err, lastLines(t, log.Name(), 40))
