@@ -7,13 +7,13 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/informers/internalinterfaces"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/controller-manager/pkg/informerfactory"
 
+	"github.com/rowlock-io/rowlock/agents/crash"
 	"github.com/rowlock-io/rowlock/informer"
 )
 
@@ -95,17 +95,17 @@ type listened struct {
 }
 
 func (i listened) AddEventHandler(h cache.ResourceEventHandler) (cache.ResourceEventHandlerRegistration, error) {
-	reg, err := i.SharedIndexInformer.AddEventHandler(guarded{i.r.ctx, h})
+	reg, err := i.SharedIndexInformer.AddEventHandler(crash.Handler(i.r.ctx, h))
 	return i.r.keep(i.SharedIndexInformer, reg, err)
 }
 
 func (i listened) AddEventHandlerWithResyncPeriod(h cache.ResourceEventHandler, period time.Duration) (cache.ResourceEventHandlerRegistration, error) {
-	reg, err := i.SharedIndexInformer.AddEventHandlerWithResyncPeriod(guarded{i.r.ctx, h}, period)
+	reg, err := i.SharedIndexInformer.AddEventHandlerWithResyncPeriod(crash.Handler(i.r.ctx, h), period)
 	return i.r.keep(i.SharedIndexInformer, reg, err)
 }
 
 func (i listened) AddEventHandlerWithOptions(h cache.ResourceEventHandler, options cache.HandlerOptions) (cache.ResourceEventHandlerRegistration, error) {
-	reg, err := i.SharedIndexInformer.AddEventHandlerWithOptions(guarded{i.r.ctx, h}, options)
+	reg, err := i.SharedIndexInformer.AddEventHandlerWithOptions(crash.Handler(i.r.ctx, h), options)
 	return i.r.keep(i.SharedIndexInformer, reg, err)
 }
 
@@ -131,27 +131,6 @@ type indexer struct {
 
 func (i indexer) AddIndexers(all cache.Indexers) error {
 	return i.r.indexes.add(i.Indexer, all, i.Indexer.AddIndexers)
-}
-
-// guarded tells a loop of panics in its handlers.
-type guarded struct {
-	ctx  context.Context
-	next cache.ResourceEventHandler
-}
-
-func (g guarded) OnAdd(obj any, initial bool) {
-	defer utilruntime.HandleCrashWithContext(g.ctx)
-	g.next.OnAdd(obj, initial)
-}
-
-func (g guarded) OnUpdate(before, after any) {
-	defer utilruntime.HandleCrashWithContext(g.ctx)
-	g.next.OnUpdate(before, after)
-}
-
-func (g guarded) OnDelete(obj any) {
-	defer utilruntime.HandleCrashWithContext(g.ctx)
-	g.next.OnDelete(obj)
 }
 
 // factory is a shared one as one life of a loop sees it.

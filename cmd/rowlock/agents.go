@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,15 +57,8 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, share
 				return err
 			}
 			cfg.Scheduler = *profiles.DeepCopy()
-			// It starts anew after a panic, and when it finds that its cache is wrong: for that it would end the process.
-			ctx, stop := context.WithCancelCause(ctx)
-			defer stop(nil)
-			defer crashes.OnExit(func(exit crash.Exit) { stop(exit) })()
-			ctx = crash.With(ctx, func(panicked any) { stop(fmt.Errorf("panic: %v", panicked)) })
-			if err := scheduler.Run(ctx, cfg); err != nil {
-				return err
-			}
-			return context.Cause(ctx)
+			cfg.Crashes = crashes
+			return scheduler.Run(ctx, cfg)
 		}}))
 	}
 	return all, nil

@@ -2,12 +2,10 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/pflag"
 
 	"github.com/rowlock-io/rowlock/agents/controllers"
-	"github.com/rowlock-io/rowlock/agents/scheduler"
 )
 
 // agentOptions say what acts on the clusters from inside the server. The flags are those of kube-controller-manager and
@@ -54,10 +52,7 @@ func (o *agentOptions) elects(shared bool) bool {
 
 func (o *agentOptions) validate() error {
 	_, loopsErr := o.controllers.Config()
-	_, err := scheduler.Load(o.schedulerConfig)
-	if err != nil {
-		err = fmt.Errorf("--scheduler-config: %w", err)
-	}
+	err := o.validateScheduler()
 	return errors.Join(loopsErr, err)
 }
 

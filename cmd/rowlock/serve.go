@@ -33,8 +33,14 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err != nil {
 		return err
 	}
+	if err := o.agents.checkScheduler(); err != nil {
+		return err
+	}
 	log, verbosity, err := newLogger(os.Stderr, o.LogFormat, o.Verbosity)
 	if err != nil {
+		return err
+	}
+	if err := o.agents.tellIgnored(log); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(o.BindAddress.String(), strconv.Itoa(o.SecurePort)))
