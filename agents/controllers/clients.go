@@ -21,6 +21,8 @@ type Clients struct {
 	Root bool
 	// RootCA is what the clients' server is trusted by, PEM. Of the loops' business it is where it is published.
 	RootCA []byte
+
+	known *known // nil: each client discovers by itself
 }
 
 func (c Clients) root() Clients { return Clients{As: c.As, Root: true} }
@@ -88,10 +90,16 @@ func (c Clients) ClientOrDie(name string) kubernetes.Interface {
 
 // DiscoveryClient implements clientbuilder.ControllerClientBuilder.
 func (c Clients) DiscoveryClient(name string) (discovery.DiscoveryInterface, error) {
+	if c.known != nil {
+		return c.known, nil
+	}
 	return discovery.NewDiscoveryClientForConfig(c.ConfigOrDie(name))
 }
 
 // DiscoveryClientOrDie implements clientbuilder.ControllerClientBuilder.
 func (c Clients) DiscoveryClientOrDie(name string) discovery.DiscoveryInterface {
+	if c.known != nil {
+		return c.known
+	}
 	return discovery.NewDiscoveryClientForConfigOrDie(c.ConfigOrDie(name))
 }

@@ -41,7 +41,8 @@ const mapperReset = 30 * time.Second
 // inside is what the loops of a cluster share: upstream's ControllerContext, of what the process has already.
 type inside struct {
 	app.ControllerContext
-	cfg Config
+	cfg     Config
+	clients Clients
 
 	mu        sync.Mutex
 	graph     *garbagecollector.GraphBuilder
@@ -50,14 +51,15 @@ type inside struct {
 
 func newInside(ctx context.Context, cfg Config) (*inside, error) {
 	clients := Clients{As: cfg.As, RootCA: cfg.RootCA}
-	discovery, err := clients.root().DiscoveryClient("controller-discovery")
+	known, err := newKnown(clients.root().ConfigOrDie("controller-discovery"))
 	if err != nil {
 		return nil, fmt.Errorf("discovery client: %w", err)
 	}
-	mapper := restmapper.NewDeferredDiscoveryRESTMapper(cacheddiscovery.NewMemCacheClient(discovery))
+	clients.known = known
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(cacheddiscovery.NewMemCacheClient(known))
 	go wait.UntilWithContext(ctx, func(context.Context) { mapper.Reset() }, mapperReset)
 	period := cfg.Loops.Generic.MinResyncPeriod.Duration
-	return &inside{cfg: cfg, ControllerContext: app.ControllerContext{
+	return &inside{cfg: cfg, clients: clients, ControllerContext: app.ControllerContext{
 		ClientBuilder:                   clients,
 		InformerFactory:                 cfg.Informers,
 		ObjectOrMetadataInformerFactory: informerfactory.NewInformerFactory(cfg.Informers, cfg.Metadata),
@@ -78,7 +80,9 @@ func (in *inside) start(ctx context.Context) {
 // of is what one life of a loop gets: what it hangs onto it can be taken off, and its clients end with it.
 func (in *inside) of(name string, l *life) (app.ControllerContext, error) {
 	c := in.ControllerContext
-	c.ClientBuilder = Clients{As: fenced(l.ctx, in.cfg.As), RootCA: in.cfg.RootCA}
+	clients := in.clients
+	clients.As = fenced(l.ctx, in.cfg.As)
+	c.ClientBuilder = clients
 	c.InformerFactory = newFactory(in.InformerFactory, l.registry)
 	c.ObjectOrMetadataInformerFactory = generics{in.ObjectOrMetadataInformerFactory, l.registry}
 	switch name {
@@ -86,7 +90,7 @@ func (in *inside) of(name string, l *life) (app.ControllerContext, error) {
 		if !in.ComponentConfig.GarbageCollectorController.EnableGarbageCollector {
 			break
 		}
-		graph, err := in.newGraph(l, c)
+		graph, err := in.newGraph(l, c, clients)
 		if err != nil {
 			return c, err
 		}
@@ -105,12 +109,11 @@ func (in *inside) of(name string, l *life) (app.ControllerContext, error) {
 }
 
 // newGraph makes what the garbage collector knows of owners, which a new one has to learn anew.
-func (in *inside) newGraph(l *life, c app.ControllerContext) (*garbagecollector.GraphBuilder, error) {
+func (in *inside) newGraph(l *life, c app.ControllerContext, clients Clients) (*garbagecollector.GraphBuilder, error) {
 	ignored := map[schema.GroupResource]struct{}{}
 	for _, r := range in.ComponentConfig.GarbageCollectorController.GCIgnoredResources {
 		ignored[schema.GroupResource{Group: r.Group, Resource: r.Resource}] = struct{}{}
 	}
-	clients := Clients{As: fenced(l.ctx, in.cfg.As)}
 	client, err := metadata.NewForConfig(clients.root().ConfigOrDie("metadata-informers"))
 	if err != nil {
 		return nil, fmt.Errorf("metadata client: %w", err)
