@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -47,6 +49,42 @@ func started(t *testing.T, in controlplane.Inside, client kubernetes.Interface, 
 	t.Cleanup(func() { stop(); f.Shutdown() })
 	f.WaitForCacheSync(ctx.Done())
 	return f
+}
+
+// TestStoreHasOwnWrites writes, and asks at once how far an informer's store has come, as loops do before they act on what they read.
+func TestStoreHasOwnWrites(t *testing.T) {
+	t.Parallel()
+	_, in := inside(t)
+	client, err := kubernetes.NewForConfig(in.As(&user.DefaultInfo{Name: "test", Groups: []string{user.SystemPrivilegedGroup}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	informer := started(t, in, client, func(f inform.Factory) { f.Core().V1().ConfigMaps().Informer() }).Core().V1().ConfigMaps().Informer()
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			maps := client.CoreV1().ConfigMaps("default")
+			m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("m", w)}}
+			m, err := maps.Create(t.Context(), m, metav1.CreateOptions{})
+			for n := 0; n < 50 && err == nil; n++ {
+				wrote, _ := strconv.ParseUint(m.ResourceVersion, 10, 64)
+				store := informer.GetStore()
+				if has, err := strconv.ParseUint(store.LastStoreSyncResourceVersion(), 10, 64); err != nil || has < wrote {
+					t.Errorf("wrote %d, store has %d, %v", wrote, has, err)
+				}
+				obj, _, _ := store.GetByKey("default/" + m.Name)
+				if got, ok := obj.(*corev1.ConfigMap); !ok || got.ResourceVersion != m.ResourceVersion {
+					t.Errorf("wrote %s, read %v", m.ResourceVersion, obj)
+				}
+				m.Data = map[string]string{"n": strconv.Itoa(n)}
+				m, err = maps.Update(t.Context(), m, metav1.UpdateOptions{})
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
 }
 
 // TestInformersEndWhereTheAPIIs changes Pods at random, by several clients at once, and compares informers that were there

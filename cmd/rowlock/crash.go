@@ -37,5 +37,5 @@ func (v verbose) WithGroup(name string) slog.Handler { return verbose{v.Handler.
 
 // loopLogger is for what upstream's loops log through log.
 func loopLogger(log *slog.Logger) *slog.Logger {
-	return slog.New(verbose{newLimit(demote{log.Handler()})})
+	return slog.New(verbose{calm{newLimit(demote{log.Handler()})}})
 }

@@ -39,7 +39,7 @@ func newLogger(w io.Writer, format string, level int) (*slog.Logger, func(int) e
 	}
 	log := slog.New(h)
 	// Libraries are talkative at info: what they say there is shown as debug is.
-	klog.SetSlogLogger(slog.New(newLimit(demote{h})))
+	klog.SetSlogLogger(slog.New(calm{newLimit(demote{h})}))
 	slog.SetDefault(log)
 	return log, set, nil
 }

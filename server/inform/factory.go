@@ -69,9 +69,13 @@ func (f *factory) InformerFor(example runtime.Object, byRequest internalinterfac
 			return byRequest(client, resync)
 		}
 		s.field = f.selected[t]
-		return cache.NewSharedIndexInformerWithOptions(s, example, cache.SharedIndexInformerOptions{
+		i := cache.NewSharedIndexInformerWithOptions(s, example, cache.SharedIndexInformerOptions{
 			ResyncPeriod: resync, Indexers: cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
 		})
+		if s.field != nil {
+			return i // the last change may be none that it sees
+		}
+		return newCurrent(i, s)
 	})
 }
 

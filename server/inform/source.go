@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/rowlock-io/rowlock/schema/adapter"
+	"github.com/rowlock-io/rowlock/storage"
 )
 
 // source lists and watches one resource for informers.
@@ -56,6 +57,11 @@ func (s *source) ListWithContext(ctx context.Context, options metav1.ListOptions
 // that ctx ends is the reflector's to see, for which a watch that ends by itself is an error to tell of.
 func (s *source) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	return s.store.WatchExternal(context.WithoutCancel(ctx), options.ResourceVersion, s.predicate())
+}
+
+// changed is the revision of the last change that the cache knows of.
+func (s *source) changed() storage.Revision {
+	return s.store.Cache.Snapshot(s.store.Codec().Resource()).Changed()
 }
 
 func (s *source) predicate() apistorage.SelectionPredicate {

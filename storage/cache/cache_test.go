@@ -167,6 +167,9 @@ func TestGetSnapshotWatch(t *testing.T) {
 	w := watch(t, c, storage.Selector{Resource: "pods"}, c.Position().Revision)
 	wa := watch(t, c, storage.Selector{Resource: "pods", Namespace: "a"}, c.Position().Revision)
 	all := watch(t, c, storage.Selector{}, c.Position().Revision)
+	if changed := c.Snapshot("pods").Changed(); changed != 0 {
+		t.Fatalf("changed at %d, before anything did", changed)
+	}
 
 	e, at := c.Get(pod("a", "x"))
 	if e == nil || string(e.Data) != "1" || at.Revision != 4 {
@@ -181,6 +184,9 @@ func TestGetSnapshotWatch(t *testing.T) {
 	snap := c.Snapshot("pods")
 	if snap.Revision() != rev || snap.Len() != 2 || snap.Get("c", "z") == nil {
 		t.Fatalf("Snapshot at %d of %d", snap.Revision(), snap.Len())
+	}
+	if snap.Changed() != 7 || c.Snapshot("nodes").Changed() != rev {
+		t.Fatalf("pods changed last at %d, nodes at %d, want 7 and %d", snap.Changed(), c.Snapshot("nodes").Changed(), rev)
 	}
 	pods := []string{
 		`5 update pods/a/x "2" was 2 "1"`, `6 delete pods/b/y "1" was 3 "1"`, `7 create pods/c/z "3"`,

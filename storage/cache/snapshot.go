@@ -10,9 +10,9 @@ import (
 // Snapshot is one resource as it was at one revision. It is immutable, cheap to copy and safe for concurrent use. The
 // zero value is empty.
 type Snapshot struct {
-	tree   *tree
-	rev    storage.Revision
-	pivots *sync.Pool
+	tree         *tree
+	rev, changed storage.Revision
+	pivots       *sync.Pool
 }
 
 // Snapshot returns the present of a resource. It costs the same however many objects there are, and takes no lock.
@@ -29,11 +29,15 @@ func (c *Cache) Snapshot(resource string) Snapshot {
 		}
 	}
 	v, rev := r.read()
-	return Snapshot{tree: v.tree, rev: rev, pivots: &w.pivots}
+	return Snapshot{tree: v.tree, rev: rev, changed: v.changed, pivots: &w.pivots}
 }
 
 // Revision is the revision at which the resource was exactly this.
 func (s Snapshot) Revision() storage.Revision { return s.rev }
+
+// Changed is the revision of the resource's last change, where the cache has followed it: a watch that has come as far shows
+// exactly this. It is 0 when nothing has changed since the cache was loaded, and in snapshots of the past.
+func (s Snapshot) Changed() storage.Revision { return s.changed }
 
 // Len is the number of objects of the whole resource.
 func (s Snapshot) Len() int {

@@ -52,10 +52,10 @@ type resource struct {
 	bells   bells
 }
 
-// version is one resource as it was at rev.
+// version is one resource as it was at rev. It last changed at changed, or before the world began when that is 0.
 type version struct {
-	tree *tree
-	rev  storage.Revision
+	tree         *tree
+	rev, changed storage.Revision
 }
 
 // row is one change to be published.
@@ -163,7 +163,7 @@ func (w *world) publish(rows []row, to storage.Revision) error {
 		mixed = append(mixed, c)
 	}
 	for _, r := range touched {
-		r.version.Store(&version{tree: r.tree.Copy(), rev: to})
+		r.version.Store(&version{tree: r.tree.Copy(), rev: to, changed: r.staged[len(r.staged)-1].Entry.Revision})
 	}
 	for _, r := range touched {
 		w.ledger.push(r, r.staged)
