@@ -15,7 +15,6 @@ import (
 	"k8s.io/kubernetes/pkg/controller/util/consistency"
 )
 
-
 func TestRoutineErrorsAreDebug(t *testing.T) {
 	pods := schema.GroupResource{Resource: "pods"}
 	conflict := apierrors.NewConflict(pods, "a", errors.New(genericregistry.OptimisticLockErrorMsg))
