@@ -125,22 +125,30 @@ func (p *pods) step(ctx context.Context, pod *corev1.Pod, node *corev1.Node) err
 	if ended(pod) {
 		return nil
 	}
+	key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+	if deadline := pod.Spec.ActiveDeadlineSeconds; deadline != nil {
+		left := remaining(pod, time.Duration(*deadline)*time.Second)
+		if left <= 0 {
+			return p.report(ctx, pod, node, overdue)
+		}
+		p.queue.AddAfter(key, left)
+	}
 	if !ofJob(pod) {
 		return p.report(ctx, pod, node, running)
 	}
-	if left := p.jobLeft(pod); left > 0 {
-		p.queue.AddAfter(types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}, left)
+	if left := remaining(pod, p.jobTime); left > 0 {
+		p.queue.AddAfter(key, left)
 		return p.report(ctx, pod, node, running)
 	}
 	return p.report(ctx, pod, node, succeeded)
 }
 
-// jobLeft is how much longer a pod of a Job runs.
-func (p *pods) jobLeft(pod *corev1.Pod) time.Duration {
+// remaining is how much of a time is left that began when the pod did.
+func remaining(pod *corev1.Pod, of time.Duration) time.Duration {
 	if pod.Status.StartTime == nil {
-		return p.jobTime
+		return of
 	}
-	return time.Until(pod.Status.StartTime.Add(p.jobTime))
+	return time.Until(pod.Status.StartTime.Add(of))
 }
 
 func ofJob(pod *corev1.Pod) bool {

@@ -17,12 +17,18 @@ type state struct {
 	phase  corev1.PodPhase
 	reason string // why the containers ended; empty while they run
 	code   int32
+
+	podReason, podMessage string // said of the pod, unless they are empty
 }
 
 var (
 	running   = state{phase: corev1.PodRunning}
 	succeeded = state{phase: corev1.PodSucceeded, reason: "Completed"}
 	failed    = state{phase: corev1.PodFailed, reason: "Error", code: 143} // SIGTERM
+	overdue   = state{
+		phase: corev1.PodFailed, reason: "Error", code: 143,
+		podReason: "DeadlineExceeded", podMessage: "Pod was active on the node longer than the specified deadline", // a kubelet's words
+	}
 )
 
 func (s state) ended() bool { return s.reason != "" }
@@ -35,6 +41,9 @@ type place struct{ hosts, pods []string }
 func podStatus(pod *corev1.Pod, at place, to state, now metav1.Time) corev1.PodStatus {
 	s := *pod.Status.DeepCopy()
 	s.Phase, s.ObservedGeneration, s.Resize = to.phase, pod.Generation, ""
+	if to.podReason != "" {
+		s.Reason, s.Message = to.podReason, to.podMessage
+	}
 	if s.StartTime == nil {
 		s.StartTime = &now
 	}

@@ -102,11 +102,11 @@ func TestPodStatus(t *testing.T) {
 	}
 
 	// It ends.
-	for _, end := range []state{succeeded, failed} {
+	for _, end := range []state{succeeded, failed, overdue} {
 		pod.Status = s
 		got := podStatus(&pod, at, end, later)
 		c := got.ContainerStatuses[0]
-		if got.Phase != end.phase || c.State.Terminated == nil || c.State.Terminated.ExitCode != end.code || c.Ready || *c.Started || conditionsOf(got)[corev1.PodReady] != no {
+		if got.Phase != end.phase || c.State.Terminated == nil || c.State.Terminated.ExitCode != end.code || c.Ready || *c.Started || conditionsOf(got)[corev1.PodReady] != no || got.Reason != end.podReason {
 			t.Errorf("%s: %+v", end.phase, got)
 		}
 	}
