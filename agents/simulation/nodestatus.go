@@ -18,7 +18,8 @@ const (
 	kubeletPort = 10250
 )
 
-// nodeStatus is what a node's kubelet would say at the time. What somebody gave a node as its size stays.
+// nodeStatus is what a node's kubelet would say at the time. What somebody gave a node as its size stays, and a resource of
+// which nothing else is said may be used whole.
 func nodeStatus(node *corev1.Node, version string, now metav1.Time) corev1.NodeStatus {
 	s := *node.Status.DeepCopy()
 	if len(s.Capacity) == 0 {
@@ -27,8 +28,18 @@ func nodeStatus(node *corev1.Node, version string, now metav1.Time) corev1.NodeS
 			corev1.ResourcePods: resource.MustParse("110"), corev1.ResourceEphemeralStorage: resource.MustParse("100Gi"),
 		}
 	}
-	if len(s.Allocatable) == 0 {
-		s.Allocatable = s.Capacity.DeepCopy()
+	if s.Allocatable == nil {
+		s.Allocatable = corev1.ResourceList{}
+	}
+	for name, quantity := range s.Capacity {
+		if _, given := s.Allocatable[name]; !given {
+			s.Allocatable[name] = quantity.DeepCopy()
+		}
+	}
+	for name := range s.Allocatable {
+		if _, there := s.Capacity[name]; !there {
+			delete(s.Allocatable, name)
+		}
 	}
 	if len(s.Addresses) == 0 {
 		s.Addresses = []corev1.NodeAddress{
