@@ -76,11 +76,14 @@ var slow = regexp.MustCompile(strings.Join([]string{
 	`CronJob`, `Garbage collector should delete jobs and pods created by cronjob`, // until the next minute begins
 	`CustomResourceDefinition Watch`,
 	`Garbage collector should support orphan deletion of custom resources`, // until the next look at discovery
+	`DisruptionController .* not updated for unmanaged pods`,
 	`NoExecuteTaintManager`,
+	`Pod Generation issue 500 podspec updates`,
 	`Probing container should \*not\* be restarted`,
 	`SchedulerPredicates .* conflict between pods with same hostPort`,
 	`SchedulerPreemption`,
 	`StatefulSet .* canary updates`,
+	`StatefulSet AvailableReplicas`,
 }, "|"))
 
 // sample draws n names from lists, and one more from each list that would have none. They are the same ones for the same
