@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/util/sets"
 	cliflag "k8s.io/component-base/cli/flag"
 )
 
@@ -62,11 +63,23 @@ func flagGroup(f *pflag.Flag) string {
 	return otherFlags
 }
 
+// annotated are the groups that flags themselves name, sorted.
+func annotated(fs *pflag.FlagSet) []string {
+	groups := sets.New[string]()
+	fs.VisitAll(func(f *pflag.Flag) { groups.Insert(f.Annotations[groupAnnotation]...) })
+	return sets.List(groups)
+}
+
 // sections sorts flags into their groups.
 func sections(fs *pflag.FlagSet) cliflag.NamedFlagSets {
 	var all cliflag.NamedFlagSets
 	for _, group := range flagGroups {
 		all.FlagSet(group.name)
+		if group.name == controllerFlags {
+			for _, section := range annotated(fs) {
+				all.FlagSet(section)
+			}
+		}
 	}
 	fs.VisitAll(func(f *pflag.Flag) { all.FlagSet(flagGroup(f)).AddFlag(f) })
 	return all

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -27,10 +28,15 @@ var notInside = map[string]bool{
 
 func (o *agentOptions) addFlags(fs *pflag.FlagSet) {
 	o.controllers = controllers.NewOptions()
-	for _, set := range o.controllers.FlagSets().FlagSets {
-		set.VisitAll(func(f *pflag.Flag) {
+	sets := o.controllers.FlagSets()
+	for _, section := range sets.Order {
+		group := controllerFlags
+		if section != "generic" {
+			group = strings.ToUpper(section[:1]) + section[1:]
+		}
+		sets.FlagSets[section].VisitAll(func(f *pflag.Flag) {
 			if !notInside[f.Name] && fs.Lookup(f.Name) == nil {
-				f.Annotations = map[string][]string{groupAnnotation: {controllerFlags}}
+				f.Annotations = map[string][]string{groupAnnotation: {group}}
 				fs.AddFlag(f)
 			}
 		})
