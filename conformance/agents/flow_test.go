@@ -321,3 +321,6 @@ func (f *flow) compile(expression string) func(vars map[string]any) error {
 		return nil
 	}
 }
+
+// cleaning is the context of what is done after the flow.
+func (f *flow) cleaning() context.Context { return context.WithoutCancel(f.Context()) }

@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 
 	"github.com/rowlock-io/rowlock/conformance/harness"
@@ -63,7 +64,9 @@ func run(t *testing.T, choose func(harness.Target) map[string]group, start func(
 
 func newFlow(t *testing.T, cluster *harness.Cluster, server *harness.Server) *flow {
 	t.Helper()
-	f := &flow{T: t, cluster: cluster, server: server, config: server.Config(t), client: server.Client(t)}
+	config := server.Config(t)
+	config.WarningHandler = rest.NoWarnings{} // Endpoints are deprecated
+	f := &flow{T: t, cluster: cluster, server: server, config: config, client: harness.ClientFor(t, config)}
 	var err error
 	f.dynamic, err = dynamic.NewForConfig(f.config)
 	f.check(err)

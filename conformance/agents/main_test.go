@@ -2,6 +2,8 @@ package agents
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -14,6 +16,7 @@ var all = map[string]group{
 	"Job": jobs, "CronJob": cronJobs, "PodDisruptionBudget": disruption, "ResourceQuota": quotas,
 	"Endpoints": endpoints, "Service": services, "ServiceAccount": accounts, "certificates": certificates,
 	"volumes": volumes, "nodes": nodes, "garbage": garbage, "Namespace": namespaces,
+	"scheduling": scheduling, "devices": devices, "autoscaling": autoscaling, "policies": policies,
 }
 
 // flags are kube-controller-manager's, so that flows are soon over.
@@ -39,12 +42,12 @@ func TestFlows(t *testing.T) {
 	}, func(t *testing.T, target harness.Target) (*harness.Cluster, *harness.Server) {
 		cluster := target.NewCluster(t)
 		if target.IsRowlock() {
-			inside := append(slices.Clone(flags), withTokens, "--scheduler")
+			inside := append(slices.Clone(flags), withTokens, "--scheduler", "--scheduler-config="+profiles(t, cluster, ""))
 			return cluster, cluster.StartServer(t, append(inside, harness.SimulationFlags(simulatedNodes, 0)...)...)
 		}
 		server := cluster.StartServer(t, withTokens)
 		cluster.StartControllers(t, server, flags...)
-		cluster.StartScheduler(t, server)
+		cluster.StartScheduler(t, server, "--config="+profiles(t, cluster, "clientConnection: {kubeconfig: "+server.Kubeconfig+", qps: 300, burst: 600}\nleaderElection: {leaderElect: false}\n"))
 		cluster.Simulate(t, server, simulatedNodes)
 		return cluster, server
 	}, harness.SQLite, harness.KubeAPIServer)
@@ -61,8 +64,28 @@ func TestFlowsOnPostgres(t *testing.T) {
 		return sample
 	}, func(t *testing.T, target harness.Target) (*harness.Cluster, *harness.Server) {
 		cluster := target.NewCluster(t)
-		server := cluster.StartServer(t, append(slices.Clone(flags), withTokens, "--scheduler")...)
+		server := cluster.StartServer(t, append(slices.Clone(flags), withTokens, "--scheduler", "--scheduler-config="+profiles(t, cluster, ""))...)
 		cluster.Simulate(t, server, simulatedNodes)
 		return cluster, server
 	}, harness.OnPostgres)
+}
+
+// profiles writes the scheduler's configuration, with further lines, and returns its file.
+func profiles(t *testing.T, cluster *harness.Cluster, lines string) string {
+	t.Helper()
+	file := filepath.Join(cluster.Dir, "scheduler.yaml")
+	if err := os.WriteFile(file, []byte(`apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+- schedulerName: default-scheduler
+- schedulerName: packing
+  plugins:
+    multiPoint: {disabled: [{name: NodeResourcesBalancedAllocation}, {name: ImageLocality}]}
+  pluginConfig:
+  - name: NodeResourcesFit
+    args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 1}]}}
+`+lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
