@@ -26,7 +26,7 @@ import (
 )
 
 // patience bounds a wait. It is only for tests that fail.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // flow is one test: clients of a cluster that it shares with others, and a namespace of its own. Its methods take
 // manifests, in which $NS stands for the namespace, and refer to objects as RESOURCE/NAME, where RESOURCE may be followed
