@@ -45,7 +45,7 @@ func TestFlows(t *testing.T) {
 			inside := append(slices.Clone(flags), withTokens, "--scheduler", "--scheduler-config="+profiles(t, cluster, ""))
 			return cluster, cluster.StartServer(t, append(inside, harness.SimulationFlags(simulatedNodes, 0)...)...)
 		}
-		server := cluster.StartServer(t, withTokens)
+		server := cluster.StartServer(t, withTokens, "--enable-aggregator-routing")
 		cluster.StartControllers(t, server, flags...)
 		cluster.StartScheduler(t, server, "--config="+profiles(t, cluster, "clientConnection: {kubeconfig: "+server.Kubeconfig+", qps: 300, burst: 600}\nleaderElection: {leaderElect: false}\n"))
 		cluster.Simulate(t, server, simulatedNodes)
