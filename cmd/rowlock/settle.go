@@ -19,8 +19,10 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 	case <-ctx.Done():
 		return
 	}
-	giveBack(log)
+	giveBack(plane, log)
 	q := quiet{seen: allocated(), given: allocated()}
+	var m mapped
+	m.trimmed(residentFiles(), time.Now(), true)
 	tick := time.NewTicker(quietInterval)
 	defer tick.Stop()
 	for {
@@ -29,14 +31,24 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 		case <-ctx.Done():
 			return
 		}
-		if q.look(allocated(), alive()) {
-			giveBack(log)
+		switch still, burst := q.look(allocated(), alive()); {
+		case burst:
+			giveBack(plane, log)
+			m.trimmed(residentFiles(), time.Now(), true)
+		case still && m.grown(residentFiles(), time.Now()):
+			trim(log)
+			m.trimmed(residentFiles(), time.Now(), false)
 		}
 	}
 }
 
-func giveBack(log *slog.Logger) {
+func giveBack(plane *controlplane.ControlPlane, log *slog.Logger) {
+	plane.Cool()
 	debug.FreeOSMemory()
+	trim(log)
+}
+
+func trim(log *slog.Logger) {
 	if err := trimBinary(); err != nil {
 		log.Debug("Pages of the binary were kept", "err", err)
 	}
@@ -46,6 +58,10 @@ const (
 	quietInterval = 2 * time.Second
 	quietBytes    = 16 << 20 // a server is quiet that allocated no more in an interval
 	burstBytes    = 64 << 20 // and it is worth a collection when this much was allocated since the last, and as much as is alive
+
+	mappedBytes = 8 << 20          // pages of the binary that came back are let go when they are more than these,
+	mappedFirst = 10 * time.Second // not sooner after the last time
+	mappedLast  = 10 * time.Minute // than between these
 )
 
 // quiet notices the end of bursts by the bytes that were ever allocated.
@@ -54,15 +70,37 @@ type quiet struct {
 	given uint64 // when memory was last given back
 }
 
-// look tells whether it is time to give back memory, from the bytes that were ever allocated and those that are alive.
-func (q *quiet) look(allocated, alive uint64) bool {
-	still := allocated-q.seen <= quietBytes
+// look tells whether it is quiet and, if so, whether that ends a burst after which there is memory to give back, from the
+// bytes that were ever allocated and those that are alive.
+func (q *quiet) look(allocated, alive uint64) (still, burst bool) {
+	still = allocated-q.seen <= quietBytes
 	q.seen = allocated
 	if !still || allocated-q.given < max(burstBytes, alive) {
-		return false
+		return still, false
 	}
 	q.given = allocated
-	return true
+	return true, true
+}
+
+// mapped notices that pages of the binary have come back, of which most were touched once: controllers that start, or a
+// kind of request that nobody had sent before. What comes back each time is let go less and less often.
+type mapped struct {
+	left uint64    // after the last time
+	next time.Time // not before
+	wait time.Duration
+}
+
+func (m *mapped) grown(resident uint64, now time.Time) bool {
+	return resident > m.left+mappedBytes && !now.Before(m.next)
+}
+
+// trimmed tells how much is left. burst: what comes now is something else than before.
+func (m *mapped) trimmed(left uint64, now time.Time, burst bool) {
+	m.wait = min(2*m.wait, mappedLast)
+	if burst || m.wait == 0 {
+		m.wait = mappedFirst
+	}
+	m.left, m.next = left, now.Add(m.wait)
 }
 
 func allocated() uint64 { return metric("/gc/heap/allocs:bytes") }

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestQuiet(t *testing.T) {
 	t.Parallel()
@@ -24,7 +27,7 @@ func TestQuiet(t *testing.T) {
 	} {
 		var q quiet
 		for i, n := range tt.allocated {
-			if got := q.look(n, tt.alive); got != tt.gives[i] {
+			if _, got := q.look(n, tt.alive); got != tt.gives[i] {
 				t.Errorf("%s: look %d: %v", name, i, got)
 			}
 		}
@@ -33,5 +36,40 @@ func TestQuiet(t *testing.T) {
 	kept := make([]byte, mb)
 	if after := allocated(); after-before < uint64(len(kept)) {
 		t.Errorf("allocated %d bytes, counted %d", len(kept), after-before)
+	}
+}
+
+func TestMapped(t *testing.T) {
+	t.Parallel()
+	const mb = 1 << 20
+	now := time.Now()
+	var m mapped
+	m.trimmed(20*mb, now, true)
+	for _, tt := range []struct {
+		after    time.Duration // the one before
+		resident uint64
+		want     bool
+	}{
+		{9 * time.Second, 100 * mb, false},
+		{time.Second, 28 * mb, false},
+		{0, 100 * mb, true},
+		{10 * time.Second, 100 * mb, false}, // it came back at once
+		{10 * time.Second, 100 * mb, true},
+		{39 * time.Second, 100 * mb, false},
+		{time.Second, 100 * mb, true},
+	} {
+		now = now.Add(tt.after)
+		if got := m.grown(tt.resident, now); got != tt.want {
+			t.Errorf("%d MB after %s: %v", tt.resident/mb, tt.after, got)
+		}
+		if tt.want {
+			m.trimmed(20*mb, now, false)
+		}
+	}
+	for range 20 {
+		m.trimmed(20*mb, now, false)
+	}
+	if !m.grown(100*mb, now.Add(mappedLast)) {
+		t.Error("it is never let go again")
 	}
 }

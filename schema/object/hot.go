@@ -56,6 +56,18 @@ func (h *Hot) add(i *item) {
 	h.push(i)
 }
 
+// Cool lets go of everything: after a burst of work most of it is not asked for again soon.
+func (h *Hot) Cool() {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for h.first != nil {
+		h.unlink(h.first)
+	}
+}
+
 // drop lets go of what may be kept.
 func (h *Hot) drop(i *item) {
 	if h == nil {

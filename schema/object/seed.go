@@ -9,9 +9,9 @@ import (
 )
 
 // Seed gives a View made by Written the object that its JSON was encoded from, so that nobody has to decode it. It is
-// copied, and shown once Committed was called. What a reader sees of it is what decoding gives, but that nil and empty
-// lists or maps may differ, and that defaults which a registry's strategy took away stay away, as they do in the stored
-// JSON.
+// copied, and shown once the revision is known: when the entry is there, or Committed was called. What a reader sees of
+// it is what decoding gives, but that nil and empty lists or maps may differ, and that defaults which a registry's
+// strategy took away stay away, as they do in the stored JSON.
 func (v *View) Seed(obj runtime.Object) {
 	if _, ok := obj.(*unstructured.Unstructured); ok {
 		return // its schema may have more to say when it is decoded
@@ -42,5 +42,5 @@ func (v *View) growLocked() {
 	d.bytes = v.codec.decodedBytes(seed, plain)
 	v.obj = weak.Make(d)
 	v.marks.Or(wanted)
-	v.keep(&d.item)
+	v.keepDecoded(&d.item)
 }

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"testing"
 
+	"k8s.io/apiserver/pkg/apis/example"
+
 	"github.com/rowlock-io/rowlock/schema/object"
 )
 
@@ -49,5 +51,51 @@ func readTwice(t *testing.T, v *object.View) {
 			t.Fatal(err)
 		}
 		runtime.GC() // nobody holds what the first reading has decoded, so that the second counts as another
+	}
+}
+
+// TestCool: everything can be let go, and comes back when it is asked for.
+func TestCool(t *testing.T) {
+	t.Parallel()
+	cfg, _ := podConfig()
+	cfg.Hot = object.NewHot(1 << 20)
+	c := object.NewCodec(cfg)
+	v := c.View(entry(t, c, pod("a"), 7))
+	for range 2 {
+		readTwice(t, v)
+		if cfg.Hot.Bytes() == 0 {
+			t.Fatal("nothing is kept")
+		}
+		cfg.Hot.Cool()
+		if got := cfg.Hot.Bytes(); got != 0 {
+			t.Fatalf("%d bytes are kept", got)
+		}
+	}
+}
+
+// TestSeedBeforeCommitted: who watches may read a state before who wrote it has come to say at which revision. They decoded
+// what was there decoded.
+func TestSeedBeforeCommitted(t *testing.T) {
+	t.Parallel()
+	cfg, count := podConfig()
+	cfg.Hot = object.NewHot(1 << 20)
+	c := object.NewCodec(cfg)
+	e := entry(t, c, pod("a"), 7)
+	v := c.Written(e.Key, e.Data)
+	v.Seed(pod("a"))
+	e.SetAux(v)
+	got, err := c.View(e).Object()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Committed(7)
+	if again, err := v.Object(); err != nil || again != got {
+		t.Errorf("another object after Committed: %v", err)
+	}
+	if got := got.(*example.Pod).ResourceVersion; got != "7" {
+		t.Errorf("resourceVersion %q", got)
+	}
+	if n := count.decodes.Load(); n != 0 {
+		t.Errorf("%d decodes", n)
 	}
 }

@@ -72,6 +72,8 @@ func (v *View) bind(e *cache.Entry) {
 		v.written = nil
 	}
 	v.entry.Store(e)
+	// Who watches may be here before who wrote has come to call Committed.
+	v.growLocked()
 }
 
 // Committed tells a View made by Written at which revision it was committed.
@@ -232,7 +234,7 @@ func (v *View) decoded() (*decoded, error) {
 	// What is asked for once (a list of everything) must not push out what is asked for again and again. A state that
 	// was just written counts as wanted: its controllers are about to read it.
 	if v.marks.Load()&wanted != 0 || v.written != nil {
-		v.keep(&d.item)
+		v.keepDecoded(&d.item)
 	}
 	v.marks.Or(wanted)
 	return d, nil
@@ -246,6 +248,13 @@ func (v *View) keep(i *item) {
 	v.codec.cfg.Hot.add(i)
 	if v.marks.Load()&superseded != 0 {
 		v.codec.cfg.Hot.drop(i)
+	}
+}
+
+// keepDecoded is keep for a decoded object. Of what expires by itself (Events) much is written, and next to nothing read.
+func (v *View) keepDecoded(i *item) {
+	if v.codec.cfg.TTL == 0 {
+		v.keep(i)
 	}
 }
 
