@@ -101,6 +101,8 @@ func makers(cfg Config) []maker {
 			}
 		case name == names.CertificateSigningRequestSigningController && cfg.Signing != nil && !signers(cfg.Loops.CSRSigningController):
 			all = append(all, maker{name, signs(cfg.Signing)})
+		case name == names.ValidatingAdmissionPolicyStatusController:
+			all = append(all, maker{name, policies})
 		default:
 			all = append(all, maker{name, d.BuildController})
 		}
