@@ -44,7 +44,9 @@ func policies(_ context.Context, inside app.ControllerContext) (app.Controller, 
 }
 
 // lazySchemas are made when the first one is asked for.
-type lazySchemas struct{ all func() resolver.SchemaResolver }
+type lazySchemas struct {
+	all func() resolver.SchemaResolver
+}
 
 func (l lazySchemas) ResolveSchema(gvk schema.GroupVersionKind) (*spec.Schema, error) {
 	return l.all().ResolveSchema(gvk)
