@@ -204,8 +204,11 @@ func (c *ControlPlane) ServiceIP() net.IP { return c.serviceIP }
 // Bootstrapped is closed when the cluster has the objects that every cluster has.
 func (c *ControlPlane) Bootstrapped() <-chan struct{} { return c.bootstrapped }
 
-// Cool lets go of what is kept only so that it need not be made again.
-func (c *ControlPlane) Cool() { c.hot.Cool() }
+// Cool lets go of what is kept only so that it need not be made or read again.
+func (c *ControlPlane) Cool() {
+	c.hot.Cool()
+	c.backend.Cache.Cool()
+}
 
 // Checks are the cluster's health checks.
 func (c *ControlPlane) Checks() *health.Checks { return c.checks }

@@ -59,6 +59,19 @@ type Cache struct {
 	closed  bool
 }
 
+// coolPart of the history in memory stays when it is quiet.
+const coolPart = 4
+
+// Cool lets go of most of the history in memory: when nothing has happened for a while, those who watch have seen it. Whoever
+// has not reads the log.
+func (c *Cache) Cool() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.world.Load(); w != nil {
+		w.ledger.trimTo(w.ledger.maxBytes / coolPart)
+	}
+}
+
 // slowReaders is how many watchers that fell behind may read the log at the same time.
 const slowReaders = 4
 

@@ -99,8 +99,10 @@ func (l *ledger) push(r *resource, changes []Change) {
 }
 
 // trim drops the oldest chunks until the bounds hold.
-func (l *ledger) trim() {
-	for len(l.queue) > 0 && (l.bytes.Load() > l.maxBytes || l.entries.Load() > l.maxEntries) {
+func (l *ledger) trim() { l.trimTo(l.maxBytes) }
+
+func (l *ledger) trimTo(maxBytes int64) {
+	for len(l.queue) > 0 && (l.bytes.Load() > maxBytes || l.entries.Load() > l.maxEntries) {
 		ch := l.queue[0]
 		l.queue[0] = nil
 		l.queue = l.queue[1:]

@@ -75,6 +75,32 @@ func TestRejoin(t *testing.T) {
 	}
 }
 
+// TestCool: who has not read the history that is let go of gets it from the log, and who has reads on in memory.
+func TestCool(t *testing.T) {
+	t.Parallel()
+	open := database(t)
+	s := newStage(open())
+	c := start(t, cache.Config{Store: s, RingBytes: 1 << 20})
+	from := c.Position().Revision
+	sel := storage.Selector{Resource: "pods"}
+	behind, upToDate := watch(t, c, sel, from), watch(t, c, sel, from)
+	head := fillOwn(t, s, c, 3000)
+	collect(t, upToDate, head)
+	s.changes.Store(0)
+	c.Cool()
+	head = fillOwn(t, s, c, 10)
+	if got := len(collect(t, upToDate, head)); got != 10 {
+		t.Errorf("%d changes, want 10", got)
+	}
+	if n := s.changes.Load(); n != 0 {
+		t.Errorf("%d pages of the log read for what had just happened", n)
+	}
+	equal(t, "who was behind", show(collect(t, behind, head)), logged(t, s, sel, from))
+	if s.changes.Load() == 0 {
+		t.Error("nothing was let go")
+	}
+}
+
 // fillOwn makes n changes to a few pods through Apply.
 func fillOwn(t testing.TB, s storage.Store, c *cache.Cache, n int) (head storage.Revision) {
 	t.Helper()
