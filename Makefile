@@ -79,7 +79,7 @@ bench-crds: build
 # A whole cluster at work beside etcd, kube-apiserver, kube-controller-manager and kube-scheduler: pods a second, memory,
 # CPU, and the latency of another client meanwhile. About ten minutes for both sizes; it wants the machine for itself.
 SIZES = 100:1000,1000:10000
-SETUPS = upstream,sqlite,sqlite-inside,postgres
+SETUPS =
 
 bench-scale: build
 	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./scale -run '^$$' -bench . -benchtime 1x -timeout 60m -args -sizes=$(SIZES) -setups=$(SETUPS)

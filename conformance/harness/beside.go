@@ -1,11 +1,14 @@
 package harness
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartSimulation starts "rowlock simulate", which plays nodes from outside, beside any server. It ends with the test,
@@ -25,6 +28,34 @@ func (c *Cluster) StartSimulation(t testing.TB, server *Server, flags ...string)
 		}
 		_ = proc.stop(syscall.SIGTERM)
 	})
+}
+
+// Binaries are the programs of a cluster with all that acts on it, but for Postgres.
+func (target Target) Binaries(t testing.TB) []string {
+	if target.IsRowlock() {
+		return []string{Rowlock(t)}
+	}
+	paths := []string{tool(t, "go.etcd.io/etcd/server/v3", "etcd")}
+	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		paths = append(paths, tool(t, "k8s.io/kubernetes/cmd/"+name, name))
+	}
+	return paths
+}
+
+// Cold drops files from the page cache, as far as nobody uses them. A file that was just written lies there in large
+// pieces, and Linux from 6.18 on maps a whole piece for each byte that is touched: programs would seem to take the memory
+// that their files do, which they do not once the machine was started anew.
+func Cold(t testing.TB, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err == nil {
+			err = errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Processes are those that make up the cluster beside the API servers: the database's and the stock components.

@@ -13,8 +13,8 @@ import (
 
 var (
 	sizesFlag  = flag.String("sizes", "100:1000,1000:10000", "nodes:pods, separated by commas")
-	setupsFlag = flag.String("setups", "upstream,sqlite,sqlite-inside,postgres", "what to measure, separated by commas")
-	limit      = flag.Duration("limit", 5*time.Minute, "how long one of them may take until all pods are ready")
+	setupsFlag = flag.String("setups", "", "what to measure, separated by commas; empty: all, and of larger sizes than the first not sqlite-inside")
+	limit      = flag.Duration("limit", 8*time.Minute, "how long one of them may take until all pods are ready")
 	settling   = flag.Duration("settle", 20*time.Second, "how long after that, and after the nodes are ready, memory is measured")
 	profiles   = flag.String("profiles", "", "directory for profiles of Rowlock: of the CPU while pods are made, of the heap before and after")
 )
@@ -47,8 +47,8 @@ func BenchmarkScale(b *testing.B) {
 		sizes = append(sizes, s)
 	}
 	var results []result
-	for _, s := range sizes {
-		for name := range strings.SplitSeq(*setupsFlag, ",") {
+	for i, s := range sizes {
+		for _, name := range names(i == 0) {
 			b.Run(fmt.Sprintf("%d/%s", s.nodes, name), func(b *testing.B) {
 				if b.N > 1 {
 					b.Skip("it is measured once: -benchtime 1x")
@@ -61,6 +61,20 @@ func BenchmarkScale(b *testing.B) {
 		}
 	}
 	fmt.Printf("\n%s\n", table(results))
+}
+
+// names are those of the setups to measure.
+func names(first bool) []string {
+	if *setupsFlag != "" {
+		return strings.Split(*setupsFlag, ",")
+	}
+	var all []string
+	for _, s := range setups {
+		if first || !s.inside {
+			all = append(all, s.name)
+		}
+	}
+	return all
 }
 
 func measureSetup(b *testing.B, name string, s size) (result, bool) {
@@ -85,6 +99,7 @@ func measureSetup(b *testing.B, name string, s size) (result, bool) {
 // start starts all of a setup.
 func (s setup) start(b *testing.B, size size) cluster {
 	b.Helper()
+	harness.Cold(b, s.target.Binaries(b)...)
 	data := s.target.NewCluster(b)
 	var flags []string
 	nodes := fmt.Sprint(size.nodes)
