@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/rowlock-io/rowlock/server/internal/stack"
 )
 
 // Transport is an http.RoundTripper that calls Handler.
@@ -44,6 +46,7 @@ func (t Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			_ = pw.Close()
 			_ = req.Body.Close()
 		}()
+		stack.Grow()
 		t.Handler.ServeHTTP(w, server)
 	}()
 	select {
