@@ -77,7 +77,7 @@ bench-crds: build
 	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./crds -run '^$$' -bench . -benchtime $(CRDS)x -timeout 60m
 
 # A whole cluster at work beside etcd, kube-apiserver, kube-controller-manager and kube-scheduler: pods a second, memory,
-# CPU, and the latency of another client meanwhile. About ten minutes for both sizes; it wants the machine for itself.
+# CPU, and the latency of another client meanwhile. About 13 minutes for both sizes; it wants the machine for itself.
 SIZES = 100:1000,1000:10000
 SETUPS =
 

@@ -15,7 +15,7 @@ var (
 	sizesFlag  = flag.String("sizes", "100:1000,1000:10000", "nodes:pods, separated by commas")
 	setupsFlag = flag.String("setups", "", "what to measure, separated by commas; empty: all, and of larger sizes than the first not sqlite-inside")
 	limit      = flag.Duration("limit", 8*time.Minute, "how long one of them may take until all pods are ready")
-	settling   = flag.Duration("settle", 20*time.Second, "how long after that, and after the nodes are ready, memory is measured")
+	settling   = flag.Duration("settle", 15*time.Second, "how long after that, and after the nodes are ready, memory is measured")
 	profiles   = flag.String("profiles", "", "directory for profiles of Rowlock: of the CPU while pods are made, of the heap before and after")
 )
 
