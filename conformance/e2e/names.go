@@ -75,13 +75,14 @@ var slow = regexp.MustCompile(strings.Join([]string{
 	`API chunking should support continue listing from the last key`, // until the past is forgotten
 	`CronJob`, `Garbage collector should delete jobs and pods created by cronjob`, // until the next minute begins
 	`CustomResourceDefinition Watch`,
+	`Daemon set .* surge pods`,
 	`Garbage collector should support orphan deletion of custom resources`, // until the next look at discovery
 	`DisruptionController .* not updated for unmanaged pods`,
 	`NoExecuteTaintManager`,
 	`Pod Generation issue 500 podspec updates`,
 	`Probing container should \*not\* be restarted`,
 	`SchedulerPredicates .* conflict between pods with same hostPort`,
-	`SchedulerPreemption`,
+	`SchedulerPreemption`, `SchedulerPriorities`,
 	`StatefulSet .* canary updates`,
 	`StatefulSet AvailableReplicas`,
 }, "|"))
