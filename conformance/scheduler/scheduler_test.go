@@ -112,8 +112,10 @@ func TestConfiguration(t *testing.T) {
 		nodes(t, client, 3)
 
 		// A node that nobody tolerates, of which only one profile does not take notice: it is the only one large enough.
-		large := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "large", Labels: map[string]string{"rowlock.io/simulated": "true"}},
-			Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "keep", Value: "out", Effect: corev1.TaintEffectNoSchedule}}}}
+		large := &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "large", Labels: map[string]string{"rowlock.io/simulated": "true"}},
+			Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: "keep", Value: "out", Effect: corev1.TaintEffectNoSchedule}}},
+		}
 		if _, err := client.CoreV1().Nodes().Create(t.Context(), large, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
