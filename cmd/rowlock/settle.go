@@ -56,7 +56,8 @@ func trim(log *slog.Logger) {
 
 const (
 	quietInterval = 2 * time.Second
-	quietBytes    = 16 << 20 // a server is quiet that allocated no more in an interval
+	quietBytes    = 16 << 20 // a server is quiet that allocated no more in an interval,
+	quietPart     = 4        // or than this part of what is alive: a thousand nodes renew a hundred leases a second
 	burstBytes    = 64 << 20 // and it is worth a collection when this much was allocated since the last, and as much as is alive
 
 	mappedBytes = 8 << 20          // pages of the binary that came back are let go when they are more than these,
@@ -73,7 +74,7 @@ type quiet struct {
 // look tells whether it is quiet and, if so, whether that ends a burst after which there is memory to give back, from the
 // bytes that were ever allocated and those that are alive.
 func (q *quiet) look(allocated, alive uint64) (still, burst bool) {
-	still = allocated-q.seen <= quietBytes
+	still = allocated-q.seen <= max(quietBytes, alive/quietPart)
 	q.seen = allocated
 	if !still || allocated-q.given < max(burstBytes, alive) {
 		return still, false

@@ -19,6 +19,11 @@ func TestQuiet(t *testing.T) {
 		"two bursts":    {0, []uint64{99 * mb, 99 * mb, 200 * mb, 200 * mb}, []bool{false, true, false, true}},
 		"never quiet":   {0, []uint64{99 * mb, 199 * mb, 299 * mb}, []bool{false, false, false}},
 		"much is alive": {200 * mb, []uint64{150 * mb, 151 * mb, 300 * mb, 301 * mb}, []bool{false, false, false, true}},
+		"large and busy": {
+			200 * mb,
+			[]uint64{40 * mb, 80 * mb, 120 * mb, 160 * mb, 200 * mb, 240 * mb},
+			[]bool{false, false, false, false, true, false},
+		},
 		"slow and steady": {
 			0,
 			[]uint64{4 * mb, 8 * mb, 12 * mb, 16 * mb, 20 * mb, 24 * mb, 28 * mb, 32 * mb, 36 * mb, 40 * mb, 44 * mb, 48 * mb, 52 * mb, 56 * mb, 60 * mb, 64 * mb},
