@@ -2,6 +2,7 @@ package agents
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -110,14 +111,39 @@ func switchedOff(f *flow) {
 	f.awaitAll("pods?app=ds", "items.size() == 2 && items.all(p, !has(p.metadata.deletionTimestamp))")
 	f.await("daemonsets/ds", "o.status.numberMisscheduled == 2 && o.status.numberReady == 0")
 
-	f.cluster.Simulate(f.T, f.server, 2)
+	// Who knows that the machines are off lets go of what ran there.
 	for _, name := range []string{"sim-0", "sim-1"} {
-		f.await("nodes/"+name, usable)
+		f.taint(name, corev1.Taint{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute})
 	}
 	f.gone("pods/" + old)
+
+	f.cluster.Simulate(f.T, f.server, 2)
+	for _, name := range []string{"sim-0", "sim-1"} {
+		f.await("nodes/"+name, "o.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')")
+		f.taint(name)
+		f.await("nodes/"+name, usable)
+	}
 	f.await("deployments/web", "o.status.availableReplicas == 1")
 	f.await("deployments/patient", "o.status.availableReplicas == 1")
 	f.await("daemonsets/ds", "o.status.numberReady == 2")
+}
+
+// taint gives a node a taint, beside those of the loops, or takes it away again.
+func (f *flow) taint(node string, taints ...corev1.Taint) {
+	f.Helper()
+	f.wait(func() bool {
+		n, err := f.client.CoreV1().Nodes().Get(f.Context(), node, metav1.GetOptions{})
+		f.check(err)
+		all := slices.Clone(taints)
+		for _, t := range n.Spec.Taints {
+			if t.Key != corev1.TaintNodeOutOfService {
+				all = append(all, t)
+			}
+		}
+		n.Spec.Taints = all
+		_, err = f.client.CoreV1().Nodes().Update(f.Context(), n, metav1.UpdateOptions{})
+		return err == nil
+	}, func() string { return "the taints of " + node })
 }
 
 func uninitialized(f *flow) {

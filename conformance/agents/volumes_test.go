@@ -74,6 +74,23 @@ var volumes = group{
 		f.patch("persistentvolumeclaims/c", "spec: {resources: {requests: {storage: 2Gi}}}")
 		f.awaitEvent("c", "ExternalExpanding", "waiting for an external controller to expand")
 	},
+	"a claim that names no class gets the default one, also when that comes later": func(f *flow) {
+		f.create(claim("c", "volumeMode: Filesystem"))
+		f.await("persistentvolumeclaims/c", "!has(o.spec.storageClassName)")
+		f.create("{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: $NS, annotations: {storageclass.kubernetes.io/is-default-class: 'true'}}, provisioner: example.com/nobody}")
+		f.await("persistentvolumeclaims/c", "o.spec.storageClassName == '$NS'")
+		f.create(claim("d", "volumeMode: Filesystem"))
+		f.await("persistentvolumeclaims/d", "o.spec.storageClassName == '$NS'")
+	},
+	"a class of attributes stays while a claim has it": func(f *flow) {
+		f.create("{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: $NS}, driverName: example.com/nobody, parameters: {a: b}}")
+		f.await("volumeattributesclasses/$NS", "'kubernetes.io/vac-protection' in o.metadata.finalizers")
+		f.create(claim("c", "storageClassName: $NS, volumeAttributesClassName: $NS"))
+		f.delete("volumeattributesclasses/$NS")
+		f.await("volumeattributesclasses/$NS", "has(o.metadata.deletionTimestamp)")
+		f.delete("persistentvolumeclaims/c")
+		f.gone("volumeattributesclasses/$NS")
+	},
 	"a pod of its own claims has them made, and they go with it": func(f *flow) {
 		f.create("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {schedulerName: nobody, containers: [{name: c, image: one}], volumes: [{name: scratch, ephemeral: {volumeClaimTemplate: {spec: {storageClassName: $NS, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}}}]}}")
 		f.await("persistentvolumeclaims/p-scratch", "o.metadata.ownerReferences[0].name == 'p' && o.metadata.ownerReferences[0].kind == 'Pod'")
