@@ -58,7 +58,14 @@ var endpoints = group{
 	},
 }
 
+// services are where nothing else takes an address: it might be of the range that is about to go.
 var services = group{
+	"an address that was taken away by hand comes again": func(f *flow) {
+		f.create(service("clusterIP: 10.96.7.7"))
+		f.await("ipaddresses/10.96.7.7", "o.spec.parentRef.name == 'web'")
+		f.delete("ipaddresses/10.96.7.7")
+		f.await("ipaddresses/10.96.7.7", "o.spec.parentRef.name == 'web' && !has(o.metadata.deletionTimestamp)")
+	},
 	"another range of addresses may be added, used, and not go while it is": func(f *flow) {
 		f.create("{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: $NS}, spec: {cidrs: [172.31.7.0/29]}}")
 		f.await("servicecidrs/$NS", "o.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True') && 'networking.k8s.io/service-cidr-finalizer' in o.metadata.finalizers")

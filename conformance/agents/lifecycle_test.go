@@ -26,7 +26,7 @@ func TestLifecycle(t *testing.T) {
 		"a node waits for its cloud":                                  uninitialized,
 		"of pods that have ended the oldest go":                       terminated,
 		"an API server that is down holds a namespace, which is told": discoveryFails,
-	}}
+	}, "Service": services}
 	run(t, func(harness.Target) map[string]group { return flows }, func(t *testing.T, target harness.Target) (*harness.Cluster, *harness.Server) {
 		cluster := target.NewCluster(t)
 		if target.IsRowlock() {
@@ -92,7 +92,7 @@ func switchedOff(f *flow) {
 	f.create("{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, " + spec("web", impatient) + "}")
 	f.create("{apiVersion: apps/v1, kind: Deployment, metadata: {name: patient}, " + spec("patient", "restartPolicy: Always") + "}")
 	f.create("{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: ds}, " + spec("ds", "restartPolicy: Always") + "}")
-	f.create(service("selector: {app: web}"))
+	f.create(service("clusterIP: None, selector: {app: web}"))
 	f.await("deployments/web", "o.status.availableReplicas == 1")
 	f.await("deployments/patient", "o.status.availableReplicas == 1")
 	f.await("daemonsets/ds", "o.status.numberReady == 2")
@@ -171,7 +171,7 @@ func terminated(f *flow) {
 }
 
 func discoveryFails(f *flow) {
-	f.create("{apiVersion: v1, kind: Service, metadata: {name: down}, spec: {ports: [{port: 443}]}}")
+	f.create("{apiVersion: v1, kind: Service, metadata: {name: down}, spec: {clusterIP: None, ports: [{port: 443}]}}")
 	f.create(`{apiVersion: apiregistration.k8s.io/v1, kind: APIService, metadata: {name: v1.$NS.example.com}, spec: {group: $NS.example.com, version: v1, insecureSkipTLSVerify: true,
 		groupPriorityMinimum: 100, versionPriority: 100, service: {namespace: $NS, name: down}}}`)
 	f.await("apiservices/v1.$NS.example.com", "o.status.conditions.exists(c, c.type == 'Available' && c.status == 'False')")

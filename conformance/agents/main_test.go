@@ -14,7 +14,7 @@ import (
 var all = map[string]group{
 	"Deployment": deployments, "ReplicaSet": replicaSets, "StatefulSet": statefulSets, "DaemonSet": daemonSets,
 	"Job": jobs, "CronJob": cronJobs, "PodDisruptionBudget": disruption, "ResourceQuota": quotas,
-	"Endpoints": endpoints, "Service": services, "ServiceAccount": accounts, "certificates": certificates,
+	"Endpoints": endpoints, "ServiceAccount": accounts, "certificates": certificates,
 	"volumes": volumes, "nodes": nodes, "garbage": garbage, "Namespace": namespaces,
 	"scheduling": scheduling, "devices": devices, "autoscaling": autoscaling, "policies": policies,
 }

@@ -81,6 +81,7 @@ func (c *ControlPlane) runBootstrap(ctx context.Context) error {
 	g.Go(func() error { return bootstrap.Run(ctx, c.bootstrap) })
 	g.Go(func() error { c.encryptStale(ctx); return nil })
 	g.Go(func() error { return c.repairNodePorts(ctx, c.informers.Core().V1().Services().Lister()) })
+	g.Go(func() error { c.repairClusterIPs(ctx); return nil })
 	return g.Wait()
 }
 
