@@ -60,10 +60,11 @@ var endpoints = group{
 
 // services are where nothing else takes an address: it might be of the range that is about to go.
 var services = group{
-	"an address that was taken away by hand comes again": func(f *flow) {
+	"an address that was taken away by hand is recorded again": func(f *flow) {
 		f.create(service("clusterIP: 10.96.7.7"))
 		f.await("ipaddresses/10.96.7.7", "o.spec.parentRef.name == 'web'")
 		f.delete("ipaddresses/10.96.7.7")
+		f.patch("services/web", "metadata: {labels: {looked: at}}")
 		f.await("ipaddresses/10.96.7.7", "o.spec.parentRef.name == 'web' && !has(o.metadata.deletionTimestamp)")
 	},
 	"another range of addresses may be added, used, and not go while it is": func(f *flow) {
