@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,15 +8,12 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
-	certutil "k8s.io/client-go/util/cert"
 	cliflag "k8s.io/component-base/cli/flag"
 	controllermanager "k8s.io/controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	kcmconfig "k8s.io/kubernetes/cmd/kube-controller-manager/app/config"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
 	"k8s.io/kubernetes/pkg/controller/apis/config"
-	signing "k8s.io/kubernetes/pkg/controller/certificates/signer/config"
-	netutils "k8s.io/utils/net"
 )
 
 // Options are kube-controller-manager's flags that say what loops do; those of its own server, clients and logs are not
@@ -108,56 +104,6 @@ func CheckNames(said []string) error {
 			continue
 		}
 		errs = append(errs, fmt.Errorf("--controllers: %q is not in the list of known controllers", name))
-	}
-	return errors.Join(errs...)
-}
-
-// signers tells whether certificates are signed with files of the operator's.
-func signers(c signing.CSRSigningControllerConfiguration) bool {
-	for _, p := range pairs(c) {
-		if p.cert != "" || p.key != "" {
-			return true
-		}
-	}
-	return false
-}
-
-type pair struct{ flag, cert, key string }
-
-func pairs(c signing.CSRSigningControllerConfiguration) []pair {
-	return []pair{
-		{"cluster-signing", c.ClusterSigningCertFile, c.ClusterSigningKeyFile},
-		{"cluster-signing-kubelet-serving", c.KubeletServingSignerConfiguration.CertFile, c.KubeletServingSignerConfiguration.KeyFile},
-		{"cluster-signing-kubelet-client", c.KubeletClientSignerConfiguration.CertFile, c.KubeletClientSignerConfiguration.KeyFile},
-		{"cluster-signing-kube-apiserver-client", c.KubeAPIServerClientSignerConfiguration.CertFile, c.KubeAPIServerClientSignerConfiguration.KeyFile},
-		{"cluster-signing-legacy-unknown", c.LegacyUnknownSignerConfiguration.CertFile, c.LegacyUnknownSignerConfiguration.KeyFile},
-	}
-}
-
-// check finds before anything starts what loops would find when they are made.
-func check(c config.KubeControllerManagerConfiguration) error {
-	var errs []error
-	for _, p := range pairs(c.CSRSigningController) {
-		switch {
-		case p.cert == "" && p.key == "":
-			continue
-		case p.cert == "" || p.key == "":
-			errs = append(errs, fmt.Errorf("--%s-cert-file and --%s-key-file must be given together", p.flag, p.flag))
-			continue
-		}
-		if _, err := tls.LoadX509KeyPair(p.cert, p.key); err != nil {
-			errs = append(errs, fmt.Errorf("--%s-cert-file, --%s-key-file: %w", p.flag, p.flag, err))
-		}
-	}
-	if file := c.SAController.RootCAFile; file != "" {
-		if _, err := certutil.CertsFromFile(file); err != nil {
-			errs = append(errs, fmt.Errorf("--root-ca-file: %w", err))
-		}
-	}
-	if c.KubeCloudShared.AllocateNodeCIDRs {
-		if _, err := netutils.ParseCIDRs(strings.Split(strings.TrimSpace(c.KubeCloudShared.ClusterCIDR), ",")); err != nil {
-			errs = append(errs, fmt.Errorf("--allocate-node-cidrs needs --cluster-cidr: %w", err))
-		}
 	}
 	return errors.Join(errs...)
 }
