@@ -15,6 +15,8 @@ var routine = []string{
 	"is not as new as written version",
 	// A loop that fills up what is being emptied (NamespaceLifecycle).
 	"because it is being terminated",
+	// The second life of a loop, or that of another cluster, counts in the metrics that are there (ReplicaSets).
+	"duplicate metrics collector registration attempted",
 }
 
 // calm shows warnings and errors about the course of things as debug records.

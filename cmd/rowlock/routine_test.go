@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
@@ -31,6 +32,7 @@ func TestRoutineErrorsAreDebug(t *testing.T) {
 		{"conflict of UIDs", apierrors.NewConflict(pods, "a", errors.New("Precondition failed: UID in precondition: 1, UID in object meta: 2")), false},
 		{"own writes not seen", &consistency.ConsistencyError{ReadRV: "1", WroteRV: "2", GroupResource: pods}, true},
 		{"namespace on its way out", forbidden, true},
+		{"metrics of an earlier life", prometheus.AlreadyRegisteredError{}, true},
 		{"forbidden", apierrors.NewForbidden(pods, "a", errors.New("no")), false},
 		{"down", apierrors.NewServiceUnavailable("down"), false},
 		{"none", "text, because it is being terminated", false},
