@@ -13,7 +13,7 @@ FUZZTIME = 30s
 FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
 FUZZTIME_CI = 60s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench bench-crds bench-scale
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench bench-crds bench-scale election
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -69,6 +69,13 @@ e2e: build
 
 e2e-sample: build
 	$(E2E) -sample=$(E2E_SAMPLE) -seed=$(E2E_SEED) -limit=8m
+
+# Servers that act are killed, stopped and halted, and their database is restarted, at random moments.
+ROUNDS = 30
+SEED = 0
+
+election: build
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./election -count=1 -v -timeout 60m -run '^TestOneActs$$' -args -rounds=$(ROUNDS) -seed=$(SEED)
 
 # What hundreds of large CustomResourceDefinitions cost: memory, CPU, and the latency of another client meanwhile.
 CRDS = 500

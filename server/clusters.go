@@ -186,6 +186,7 @@ func (c *Clusters) stopReady() {
 	for _, p := range c.planes() {
 		p.Checks().Stop()
 		p.Leave()
+		p.StopAgents()
 	}
 }
 

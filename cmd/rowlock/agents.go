@@ -42,7 +42,7 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, share
 	var all []controlplane.Agent
 	if controllers.Some(loops) {
 		all = append(all, elected(user.KubeControllerManager, controlplane.Agent{Name: "controllers", Run: func(ctx context.Context, in controlplane.Inside) error {
-			cfg, err := controllerConfig(in)
+			cfg, err := controllerConfig(ctx, in)
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, share
 	}
 	if o.scheduler {
 		all = append(all, elected(user.KubeScheduler, controlplane.Agent{Name: "scheduler", Run: func(ctx context.Context, in controlplane.Inside) error {
-			cfg, err := schedulerConfig(in)
+			cfg, err := schedulerConfig(ctx, in)
 			if err != nil {
 				return err
 			}
@@ -64,7 +64,7 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, share
 	return all, nil
 }
 
-func controllerConfig(in controlplane.Inside) (controllers.Config, error) {
+func controllerConfig(ctx context.Context, in controlplane.Inside) (controllers.Config, error) {
 	root := controllers.Clients{As: in.As, Root: true}
 	client, err := root.Client("shared-informers")
 	if err != nil {
@@ -79,7 +79,7 @@ func controllerConfig(in controlplane.Inside) (controllers.Config, error) {
 		return controllers.Config{}, err
 	}
 	return controllers.Config{
-		As: in.As, Report: in.Report, Log: in.Log, Upstream: loopLogger(in.Log),
+		As: in.As, Report: in.Report, Log: in.Log, Upstream: loopLogger(ctx, in.Log),
 		Informers: in.Informers(client, controllers.Resync),
 		Metadata:  metadatainformer.NewSharedInformerFactoryWithOptions(meta, controllers.Resync, metadatainformer.WithTransform(controllers.Trim)),
 		Tokens:    tokens, RootCA: in.Identity.ClusterCA.Bundle(),
@@ -87,7 +87,7 @@ func controllerConfig(in controlplane.Inside) (controllers.Config, error) {
 	}, nil
 }
 
-func schedulerConfig(in controlplane.Inside) (scheduler.Config, error) {
+func schedulerConfig(ctx context.Context, in controlplane.Inside) (scheduler.Config, error) {
 	config := in.As(&user.DefaultInfo{Name: user.KubeScheduler, Groups: []string{user.AllAuthenticated}})
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -100,7 +100,7 @@ func schedulerConfig(in controlplane.Inside) (scheduler.Config, error) {
 	pods := in.Informers(client, 0)
 	pods.Select(&corev1.Pod{}, fields.ParseSelectorOrDie("status.phase!=Succeeded,status.phase!=Failed"))
 	return scheduler.Config{
-		Client: client, Rest: config, Log: loopLogger(in.Log),
+		Client: client, Rest: config, Log: loopLogger(ctx, in.Log),
 		Informers: pods,
 		Dynamic:   dynamicinformer.NewFilteredDynamicSharedInformerFactory(dyn, 0, "", nil),
 	}, nil

@@ -35,7 +35,7 @@ func (v verbose) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (v verbose) WithGroup(name string) slog.Handler { return verbose{v.Handler.WithGroup(name)} }
 
-// loopLogger is for what upstream's loops log through log.
-func loopLogger(log *slog.Logger) *slog.Logger {
-	return slog.New(verbose{calm{newLimit(demote{log.Handler()})}})
+// loopLogger is for what upstream's loops log through log until ctx ends.
+func loopLogger(ctx context.Context, log *slog.Logger) *slog.Logger {
+	return slog.New(verbose{hushed{calm{newLimit(demote{log.Handler()})}, ctx}})
 }

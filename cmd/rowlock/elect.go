@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	componentconfig "k8s.io/component-base/config"
 
 	"github.com/rowlock-io/rowlock/agents/election"
@@ -32,18 +35,24 @@ func electedAs(cfg componentconfig.LeaderElectionConfiguration) (func(as string,
 				return err
 			}
 			in.Report.Down("", nil) // it is not running while it waits
-			return election.Run(ctx, election.Config{
-				Client: client, Namespace: cfg.ResourceNamespace, Name: strings.TrimPrefix(as, "system:"), Identity: identity,
-				LeaseDuration: cfg.LeaseDuration.Duration, RenewDeadline: cfg.RenewDeadline.Duration, RetryPeriod: cfg.RetryPeriod.Duration,
-			}, func(ctx context.Context) error {
-				in.Log.Info("Elected", "identity", identity)
-				in.Report.Up("")
-				defer in.Report.Down("", nil)
-				open := in.As
-				in := in
-				in.As = func(who user.Info) *rest.Config { return election.Fence(ctx, open(who)) }
-				return act(ctx, in)
-			})
+			name := strings.TrimPrefix(as, "system:")
+			for {
+				leases := in.Informers(client, 0)
+				leases.Select(&coordinationv1.Lease{}, fields.OneTermEqualSelector(metav1.ObjectNameField, name))
+				err := election.Run(ctx, election.Config{
+					Client: client, Informers: leases, Namespace: cfg.ResourceNamespace, Name: name, Identity: identity, Log: in.Log,
+					LeaseDuration: cfg.LeaseDuration.Duration, RenewDeadline: cfg.RenewDeadline.Duration, RetryPeriod: cfg.RetryPeriod.Duration,
+				}, func(ctx context.Context, turn *election.Turn) error {
+					in.Log.Info("Elected", "identity", identity)
+					in.Report.Up("")
+					defer in.Report.Down("", nil)
+					return act(ctx, in.While(turn.Over))
+				})
+				if !errors.Is(err, election.ErrLost) {
+					return err
+				}
+				in.Log.Warn("No longer elected", "identity", identity, "err", err) // nothing is broken: it stands again
+			}
 		}
 		return a
 	}, nil

@@ -67,7 +67,7 @@ func TestLibraries(t *testing.T) {
 	defer klog.ClearLogger()
 	for verbosity, wantTrace := range map[int]bool{0: false, 2: true} {
 		var out bytes.Buffer
-		if _, _, err := newLogger(&out, "text", verbosity); err != nil {
+		if _, _, err := newLogger(t.Context(), &out, "text", verbosity); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 1000 {
@@ -96,14 +96,14 @@ func TestLibraries(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if _, _, err := newLogger(&out, "text", 5); err != nil {
+	if _, _, err := newLogger(t.Context(), &out, "text", 5); err != nil {
 		t.Fatal(err)
 	}
 	klog.V(5).Info("detail")
 	if !strings.Contains(out.String(), "detail") {
 		t.Error("-v 5 does not show messages of level 5")
 	}
-	if _, _, err := newLogger(&out, "text", 0); err != nil {
+	if _, _, err := newLogger(t.Context(), &out, "text", 0); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -11,8 +12,8 @@ import (
 )
 
 // newLogger writes to w and takes over what libraries log through klog. Level is Kubernetes' -v: 0 and 1 are info, 2 and
-// more debug. The function changes it.
-func newLogger(w io.Writer, format string, level int) (*slog.Logger, func(int) error, error) {
+// more debug. The function changes it. When ctx ends, libraries fall silent.
+func newLogger(ctx context.Context, w io.Writer, format string, level int) (*slog.Logger, func(int) error, error) {
 	var shown slog.LevelVar
 	opts := &slog.HandlerOptions{Level: &shown}
 	set := func(level int) error {
@@ -39,7 +40,7 @@ func newLogger(w io.Writer, format string, level int) (*slog.Logger, func(int) e
 	}
 	log := slog.New(h)
 	// Libraries are talkative at info: what they say there is shown as debug is.
-	klog.SetSlogLogger(slog.New(calm{newLimit(demote{h})}))
+	klog.SetSlogLogger(slog.New(hushed{calm{newLimit(demote{h})}, ctx}))
 	slog.SetDefault(log)
 	return log, set, nil
 }

@@ -36,7 +36,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err := o.agents.checkScheduler(); err != nil {
 		return err
 	}
-	log, verbosity, err := newLogger(os.Stderr, o.LogFormat, o.Verbosity)
+	log, verbosity, err := newLogger(ctx, os.Stderr, o.LogFormat, o.Verbosity)
 	if err != nil {
 		return err
 	}

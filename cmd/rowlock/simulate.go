@@ -29,7 +29,7 @@ stops, the nodes stop being ready.`,
 			if err := errors.Join(o.validate(""), rangesErr); err != nil {
 				return err
 			}
-			log, _, err := newLogger(os.Stderr, format, verbosity)
+			log, _, err := newLogger(cmd.Context(), os.Stderr, format, verbosity)
 			if err != nil {
 				return err
 			}

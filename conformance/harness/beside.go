@@ -15,8 +15,14 @@ import (
 // before the server does. It is not one of the cluster's processes.
 func (c *Cluster) StartSimulation(t testing.TB, server *Server, flags ...string) {
 	t.Helper()
+	c.StartSimulationBy(t, server.Kubeconfig, flags...)
+}
+
+// StartSimulationBy is StartSimulation by a way of its own to the servers.
+func (c *Cluster) StartSimulationBy(t testing.TB, kubeconfig string, flags ...string) {
+	t.Helper()
 	log := filepath.Join(c.Dir, "simulate.log")
-	cmd := exec.Command(Rowlock(t), append([]string{"simulate", "--kubeconfig=" + server.Kubeconfig}, flags...)...)
+	cmd := exec.Command(Rowlock(t), append([]string{"simulate", "--kubeconfig=" + kubeconfig}, flags...)...)
 	cmd.Env = append(os.Environ(), "HOME="+c.Dir, "KUBECONFIG=")
 	proc, err := launch(cmd, log)
 	if err != nil {

@@ -24,6 +24,23 @@ func (s *Server) Config(t testing.TB) *rest.Config {
 	return config
 }
 
+// Through writes the cluster admin's kubeconfig for the way through a balancer, and returns the file.
+func (s *Server) Through(t testing.TB, b *Balancer) string {
+	t.Helper()
+	config, err := clientcmd.LoadFromFile(s.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cluster := range config.Clusters {
+		cluster.Server = "https://" + b.Addr()
+	}
+	file := s.Kubeconfig + ".front"
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // Client returns a client of the cluster admin.
 func (s *Server) Client(t testing.TB) kubernetes.Interface {
 	t.Helper()

@@ -48,6 +48,17 @@ func newServer(t testing.TB, port int, kubeconfig, log string, command func() *e
 	return s
 }
 
+// Addr is the server's host and port.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// Signal sends the server's process a signal, and does not wait for what comes of it.
+func (s *Server) Signal(t testing.TB, sig os.Signal) {
+	t.Helper()
+	if err := s.proc.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // PID is the process of a server that was started.
 func (s *Server) PID() int { return s.proc.cmd.Process.Pid }
 

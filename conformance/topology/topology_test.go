@@ -2,9 +2,7 @@ package topology
 
 import (
 	"context"
-	"net/url"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -28,7 +26,7 @@ const namespace = "topology"
 // topology is two servers on one database, and a balancer in front.
 type topology struct {
 	a, b       *harness.Server
-	front      *balancer
+	front      *harness.Balancer
 	kubeconfig string // through the balancer
 	client     kubernetes.Interface
 }
@@ -39,8 +37,8 @@ func each(t *testing.T, f func(*testing.T, *topology)) {
 	harness.Only(t, func(t *testing.T, target harness.Target) {
 		cluster := target.NewCluster(t)
 		top := &topology{a: cluster.StartServer(t), b: cluster.StartServer(t)}
-		top.front = newBalancer(t, host(t, top.a), host(t, top.b))
-		top.kubeconfig = through(t, top.a.Kubeconfig, top.front.addr(), cluster.Dir)
+		top.front = harness.NewBalancer(t, top.a.Addr(), top.b.Addr())
+		top.kubeconfig = top.a.Through(t, top.front)
 		config, err := clientcmd.BuildConfigFromFlags("", top.kubeconfig)
 		if err != nil {
 			t.Fatal(err)
@@ -50,32 +48,6 @@ func each(t *testing.T, f func(*testing.T, *topology)) {
 		harness.NewNamespace(t, top.client, namespace)
 		f(t, top)
 	}, harness.OnPostgres, harness.KubeAPIServer)
-}
-
-func host(t testing.TB, s *harness.Server) string {
-	t.Helper()
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Host
-}
-
-// through writes a copy of a kubeconfig that leads to another address.
-func through(t testing.TB, kubeconfig, addr, dir string) string {
-	t.Helper()
-	config, err := clientcmd.LoadFromFile(kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, cluster := range config.Clusters {
-		cluster.Server = "https://" + addr
-	}
-	file := filepath.Join(dir, "front.kubeconfig")
-	if err := clientcmd.WriteToFile(*config, file); err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
 
 // TestOneCluster shows that both servers are one cluster: what is written through one is read through the other at
@@ -155,7 +127,7 @@ func TestKubectl(t *testing.T) {
 			kubectl("delete", "configmap", "c")
 		}
 		for _, server := range []*harness.Server{top.a, top.b} {
-			if top.front.connections()[host(t, server)] == 0 {
+			if top.front.Connections()[server.Addr()] == 0 {
 				t.Errorf("the server at %s was never asked", server.URL)
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/inform"
 	"github.com/rowlock-io/rowlock/server/loopback"
 	"github.com/rowlock-io/rowlock/server/pki"
+	"github.com/rowlock-io/rowlock/storage/commit"
 )
 
 // Agent is what watches a cluster's API and acts, in the server's own process: controllers, a scheduler.
@@ -51,6 +52,33 @@ func (a as) RoundTrip(req *http.Request) (*http.Response, error) {
 	return a.next.RoundTrip(req.WithContext(request.WithUser(req.Context(), a.user)))
 }
 
+// While is the same cluster, for as long as over returns nil. After that requests are refused, and what they were about to write
+// does not get into a commit any more.
+func (in Inside) While(over func() error) Inside {
+	open := in.As
+	in.As = func(who user.Info) *rest.Config {
+		config := open(who)
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return while{over, next} })
+		return config
+	}
+	return in
+}
+
+type while struct {
+	over func() error
+	next http.RoundTripper
+}
+
+func (w while) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := w.over(); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, fmt.Errorf("refused: %w", err)
+	}
+	return w.next.RoundTrip(req.WithContext(commit.While(req.Context(), w.over)))
+}
+
 func (c *ControlPlane) inside(name string) Inside {
 	return Inside{
 		Cluster: c.cfg.Name, Identity: c.identity, Informers: c.resources.NewFactory, Log: c.cfg.Log.With("agent", name),
@@ -66,8 +94,14 @@ func (c *ControlPlane) inside(name string) Inside {
 	}
 }
 
+// StopAgents tells the agents to stop, so that others may act while this replica still answers.
+func (c *ControlPlane) StopAgents() { c.stopActing() }
+
 // runAgents runs the cluster's agents from when it has its first objects.
 func (c *ControlPlane) runAgents(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(c.acting, stop)()
 	select {
 	case <-c.bootstrapped:
 	case <-ctx.Done():

@@ -59,6 +59,8 @@ type ControlPlane struct {
 	bootstrapped chan struct{}
 	serving      context.Context // done when watches have to end
 	endWatch     context.CancelFunc
+	acting       context.Context // done when agents have to stop
+	stopActing   context.CancelFunc
 	stopped      chan struct{} // closed when Run ends: admission plug-ins watch it
 }
 
@@ -76,6 +78,7 @@ func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	}
 	c := &ControlPlane{cfg: cfg, identity: identity, serviceIP: serviceIP, stopped: make(chan struct{}), bootstrapped: make(chan struct{})}
 	c.serving, c.endWatch = context.WithCancel(context.Background())
+	c.acting, c.stopActing = context.WithCancel(context.Background())
 	c.openStorage()
 	if err := c.openKeys(ctx); err != nil {
 		return nil, err

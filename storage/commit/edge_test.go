@@ -44,6 +44,36 @@ func TestCallerGivesUp(t *testing.T) {
 	})
 }
 
+// TestWhile: what nobody may write any more when its turn comes is dropped, though its caller still waits.
+func TestWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, g, stop := start(t, Config{})
+		over := errors.New("over")
+		var now error
+		ctx := While(t.Context(), func() error { return now })
+		first := answers(ctx, c, op("first"))
+		second := answers(ctx, c, op("second"))
+		third := answers(t.Context(), c, op("third"))
+		now = over
+		g.let <- nil
+		g.let <- nil
+		if err := <-first; err != nil {
+			t.Errorf("part of a commit already: %v", err)
+		}
+		if err := <-second; !errors.Is(err, over) {
+			t.Errorf("got %v, want what the function said", err)
+		}
+		if err := <-third; err != nil {
+			t.Errorf("the neighbour: %v", err)
+		}
+		if _, err := g.Get(t.Context(), op("second").Key, 0); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("what was dropped: got %v, want not found", err)
+		}
+		stop()
+	})
+}
+
 func TestWholeCommitFails(t *testing.T) {
 	t.Parallel()
 	for _, want := range []error{storage.ErrBusy, storage.ErrUnknown} {

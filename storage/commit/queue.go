@@ -100,11 +100,13 @@ func (q *queue) take(b *batch, maxOps, maxBytes int) {
 		if w.dropped {
 			continue
 		}
-		if !full && w.ctx.Err() != nil {
-			// Its caller may not have noticed yet; after this answer it need not take the write back.
-			q.forget(w)
-			w.answer(storage.Result{Err: fmt.Errorf("commit of %s: not begun: %w", w.op.Key, context.Cause(w.ctx))})
-			continue
+		if !full {
+			if err := over(w.ctx); err != nil {
+				// Its caller may not have noticed yet; after this answer it need not take the write back.
+				q.forget(w)
+				w.answer(storage.Result{Err: fmt.Errorf("commit of %s: not begun: %w", w.op.Key, err)})
+				continue
+			}
 		}
 		full = full || len(b.writes) == maxOps || (len(b.writes) > 0 && size+len(w.op.Data) > maxBytes)
 		if full || b.has(w.op.Key) {
@@ -119,6 +121,24 @@ func (q *queue) take(b *batch, maxOps, maxBytes int) {
 	}
 	clear(q.list[len(kept):]) // so that the garbage collector gets the rest
 	q.list = kept
+}
+
+type whileKey struct{}
+
+// While returns a context whose writes are dropped, as if it had ended, when over returns an error at the moment they would become
+// part of a commit.
+func While(ctx context.Context, over func() error) context.Context {
+	return context.WithValue(ctx, whileKey{}, over)
+}
+
+func over(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if over, ok := ctx.Value(whileKey{}).(func() error); ok {
+		return over()
+	}
+	return nil
 }
 
 // refuse answers the waiting writes that a commit has made impossible: they expect a revision older than the one which

@@ -1,4 +1,4 @@
-package topology
+package harness
 
 import (
 	"errors"
@@ -9,37 +9,38 @@ import (
 	"time"
 )
 
-// balancer passes TCP connections on to backends in turn, and past those that take none.
-type balancer struct {
+// Balancer passes TCP connections on to backends in turn, and past those that take none.
+type Balancer struct {
 	listener net.Listener
 	backends []string
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
 	next   int
-	conns  map[net.Conn]bool
-	served map[string]int // connections that each backend got
+	conns  map[net.Conn]string // open ones, with the backend
+	served map[string]int      // connections that each backend got
+	sick   map[string]bool
 	closed bool
 }
 
-// newBalancer starts a balancer on a free port of 127.0.0.1; it ends with the test.
-func newBalancer(t testing.TB, backends ...string) *balancer {
+// NewBalancer starts a balancer on a free port of 127.0.0.1; it ends with the test.
+func NewBalancer(t testing.TB, backends ...string) *Balancer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &balancer{listener: listener, backends: backends, conns: map[net.Conn]bool{}, served: map[string]int{}}
+	b := &Balancer{listener: listener, backends: backends, conns: map[net.Conn]string{}, served: map[string]int{}, sick: map[string]bool{}}
 	b.running.Go(b.accept)
 	t.Cleanup(b.close)
 	return b
 }
 
-// addr is the balancer's address.
-func (b *balancer) addr() string { return b.listener.Addr().String() }
+// Addr is the balancer's address.
+func (b *Balancer) Addr() string { return b.listener.Addr().String() }
 
-// connections tells how many connections each backend has got so far.
-func (b *balancer) connections() map[string]int {
+// Connections tells how many connections each backend has got so far.
+func (b *Balancer) Connections() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	served := make(map[string]int, len(b.served))
@@ -49,7 +50,19 @@ func (b *balancer) connections() map[string]int {
 	return served
 }
 
-func (b *balancer) close() {
+// Sick says whether a backend is to be passed over. It loses the connections that it has.
+func (b *Balancer) Sick(backend string, sick bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sick[backend] = sick
+	for conn, to := range b.conns {
+		if sick && to == backend {
+			conn.Close()
+		}
+	}
+}
+
+func (b *Balancer) close() {
 	b.mu.Lock()
 	b.closed = true
 	for conn := range b.conns {
@@ -60,7 +73,7 @@ func (b *balancer) close() {
 	b.running.Wait()
 }
 
-func (b *balancer) accept() {
+func (b *Balancer) accept() {
 	for {
 		client, err := b.listener.Accept()
 		if err != nil {
@@ -70,14 +83,14 @@ func (b *balancer) accept() {
 	}
 }
 
-func (b *balancer) serve(client net.Conn) {
+func (b *Balancer) serve(client net.Conn) {
 	defer client.Close()
-	server, err := b.dial()
+	server, backend, err := b.dial()
 	if err != nil {
 		return // the client finds its connection closed
 	}
 	defer server.Close()
-	if !b.keep(client, server) {
+	if !b.keep(backend, client, server) {
 		return
 	}
 	defer b.drop(client, server)
@@ -88,45 +101,49 @@ func (b *balancer) serve(client net.Conn) {
 }
 
 // copy passes bytes on until either side ends, and then ends both: HTTP/2 knows no half of a connection.
-func (b *balancer) copy(to, from net.Conn) {
+func (b *Balancer) copy(to, from net.Conn) {
 	_, _ = io.Copy(to, from) // how a connection ended is for its ends to judge
 	to.Close()
 	from.Close()
 }
 
 // dial connects to the next backend that takes connections.
-func (b *balancer) dial() (net.Conn, error) {
+func (b *Balancer) dial() (net.Conn, string, error) {
 	err := errors.New("no backends")
 	for range b.backends {
 		b.mu.Lock()
 		backend := b.backends[b.next%len(b.backends)]
 		b.next++
+		sick := b.sick[backend]
 		b.mu.Unlock()
+		if sick {
+			continue
+		}
 		var conn net.Conn
 		if conn, err = net.DialTimeout("tcp", backend, time.Second); err == nil {
 			b.mu.Lock()
 			b.served[backend]++
 			b.mu.Unlock()
-			return conn, nil
+			return conn, backend, nil
 		}
 	}
-	return nil, err
+	return nil, "", err
 }
 
 // keep notes open connections, unless the balancer is closed.
-func (b *balancer) keep(conns ...net.Conn) bool {
+func (b *Balancer) keep(backend string, conns ...net.Conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return false
 	}
 	for _, conn := range conns {
-		b.conns[conn] = true
+		b.conns[conn] = backend
 	}
 	return true
 }
 
-func (b *balancer) drop(conns ...net.Conn) {
+func (b *Balancer) drop(conns ...net.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, conn := range conns {
