@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/rowlock-io/rowlock/schema/catalogue"
+	"github.com/rowlock-io/rowlock/server/resources/narrow"
 )
 
 // endpoint is a resource or subresource with its handlers; each is made at its first use.
@@ -189,9 +190,10 @@ func (ep *endpoint) build(verb string) http.HandlerFunc {
 	case request.MethodPatch:
 		if p, ok := s.(rest.Patcher); ok {
 			reply := ep.newReply()
-			return reply.asked(ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
+			patches := narrow.For(ep.res.Group.Scheme, ep.src.Kind, func(sc *handlers.RequestScope) http.HandlerFunc {
 				return handlers.PatchResource(reply.patcher(p), sc, admit, patchTypes)
-			}))
+			})
+			return reply.asked(ep.scoped(patches.Handler))
 		}
 	case request.MethodDelete:
 		if d, ok := s.(rest.GracefulDeleter); ok {
