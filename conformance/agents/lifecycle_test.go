@@ -81,7 +81,7 @@ func (f *flow) machine(name, taints string) string {
 
 func switchedOff(f *flow) {
 	f.machine("alive", "") // where nothing is alive any more, nothing is driven out
-	simulation := f.cluster.Simulate(f.T, f.server, 2)
+	simulation := f.cluster.Simulate(f.T, f.server.Kubeconfig, 2)
 	for _, name := range []string{"sim-0", "sim-1"} {
 		f.await("nodes/"+name, usable)
 	}
@@ -117,7 +117,7 @@ func switchedOff(f *flow) {
 	}
 	f.gone("pods/" + old)
 
-	f.cluster.Simulate(f.T, f.server, 2)
+	f.cluster.Simulate(f.T, f.server.Kubeconfig, 2)
 	for _, name := range []string{"sim-0", "sim-1"} {
 		f.await("nodes/"+name, "o.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')")
 		f.taint(name)

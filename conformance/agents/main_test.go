@@ -48,7 +48,7 @@ func TestFlows(t *testing.T) {
 		server := cluster.StartServer(t, withTokens, "--enable-aggregator-routing")
 		cluster.StartControllers(t, server, flags...)
 		cluster.StartScheduler(t, server, "--config="+profiles(t, cluster, "clientConnection: {kubeconfig: "+server.Kubeconfig+", qps: 300, burst: 600}\nleaderElection: {leaderElect: false}\n"))
-		cluster.Simulate(t, server, simulatedNodes)
+		cluster.Simulate(t, server.Kubeconfig, simulatedNodes)
 		return cluster, server
 	}, harness.SQLite, harness.KubeAPIServer)
 }
@@ -65,7 +65,7 @@ func TestFlowsOnPostgres(t *testing.T) {
 	}, func(t *testing.T, target harness.Target) (*harness.Cluster, *harness.Server) {
 		cluster := target.NewCluster(t)
 		server := cluster.StartServer(t, append(slices.Clone(flags), withTokens, "--scheduler", "--scheduler-config="+profiles(t, cluster, ""))...)
-		cluster.Simulate(t, server, simulatedNodes)
+		cluster.Simulate(t, server.Kubeconfig, simulatedNodes)
 		return cluster, server
 	}, harness.OnPostgres)
 }

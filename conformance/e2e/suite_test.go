@@ -50,7 +50,7 @@ func (s *suite) start(t *testing.T) (*harness.Cluster, *harness.Server) {
 		cluster.StartScheduler(t, server)
 	}
 	if s.target != harness.SQLite && s.group.nodes > 0 {
-		cluster.Simulate(t, server, s.group.nodes, "--job-duration="+s.group.jobTime.String())
+		cluster.Simulate(t, server.Kubeconfig, s.group.nodes, "--job-duration="+s.group.jobTime.String())
 	}
 	harness.AwaitNodes(t, server.Client(t), s.group.nodes)
 	return cluster, server

@@ -72,7 +72,7 @@ func newScene(t *testing.T, cluster *harness.Cluster, random *rand.Rand) *scene 
 	config.QPS = -1
 	client := harness.ClientFor(t, config)
 	harness.NewNamespace(t, client, namespace)
-	cluster.StartSimulationBy(t, kubeconfig, "--nodes=10")
+	cluster.Simulate(t, kubeconfig, 10)
 	s.journal = startJournal(t, client)
 	s.work = startWork(t, client, rand.New(rand.NewPCG(random.Uint64(), 0)))
 	return s

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -20,14 +21,16 @@ type Simulation struct {
 	proc *process
 }
 
-// Simulate simulates nodes from beside a server, with further flags of "rowlock simulate". It ends with the test, before
-// the server does.
-func (c *Cluster) Simulate(t testing.TB, server *Server, nodes int, flags ...string) *Simulation {
+// Simulate simulates nodes from beside the servers that a kubeconfig leads to, with further flags of "rowlock simulate". It
+// ends with the test, before the servers do, and is not one of the cluster's processes.
+func (c *Cluster) Simulate(t testing.TB, kubeconfig string, nodes int, flags ...string) *Simulation {
 	t.Helper()
-	args := []string{"simulate", "--kubeconfig=" + server.Kubeconfig, "--nodes=" + strconv.Itoa(nodes)}
+	args := []string{"simulate", "--kubeconfig=" + kubeconfig, "--nodes=" + strconv.Itoa(nodes)}
+	cmd := exec.Command(Rowlock(t), append(args, flags...)...)
+	cmd.Env = append(os.Environ(), "HOME="+c.Dir, "KUBECONFIG=")
 	s := &Simulation{log: filepath.Join(c.Dir, "rowlock-simulate.log")}
 	var err error
-	if s.proc, err = launch(exec.Command(Rowlock(t), append(args, flags...)...), s.log); err != nil {
+	if s.proc, err = launch(cmd, s.log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

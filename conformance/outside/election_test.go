@@ -25,7 +25,7 @@ func TestElection(t *testing.T) {
 		inside := e.holders(t)
 
 		started := cluster.StartOutside(t, harness.Subcommands(t), identity)
-		cluster.StartSimulation(t, server, "--nodes=2")
+		cluster.Simulate(t, server.Kubeconfig, 2)
 		until(t, "candidates", says(started.Logs, "attempting to acquire leader lease"))
 		e.work(t, "before")
 		if after := e.holders(t); after != inside {

@@ -40,7 +40,7 @@ func TestOutside(t *testing.T) {
 				server := cluster.StartServer(t)
 				identity := cluster.ExportIdentity(t, server)
 				started := cluster.StartOutside(t, programs(t), identity)
-				cluster.StartSimulation(t, server, "--nodes=2")
+				cluster.Simulate(t, server.Kubeconfig, 2)
 				e := env{server.Client(t), server.Config(t), identity}
 
 				t.Run("serving", func(t *testing.T) { e.serving(t, started) })

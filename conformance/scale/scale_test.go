@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,12 +103,11 @@ func (s setup) start(b *testing.B, size size) cluster {
 	harness.Cold(b, s.target.Binaries(b)...)
 	data := s.target.NewCluster(b)
 	var flags []string
-	nodes := fmt.Sprint(size.nodes)
 	if s.target.IsRowlock() {
 		flags = append(flags, "--controllers=*", "--scheduler=true")
 	}
 	if s.inside {
-		flags = append(flags, "--simulate-nodes", nodes)
+		flags = append(flags, "--simulate-nodes", strconv.Itoa(size.nodes))
 	}
 	server := data.StartServer(b, flags...)
 	if !s.target.IsRowlock() {
@@ -115,7 +115,7 @@ func (s setup) start(b *testing.B, size size) cluster {
 		data.StartScheduler(b, server, qps...)
 	}
 	if !s.inside {
-		data.StartSimulation(b, server, "--nodes", nodes)
+		data.Simulate(b, server.Kubeconfig, size.nodes)
 	}
 	c := cluster{name: s.name, pids: append(data.Processes(), server.PID()), client: server.Client(b)}
 	if s.target == harness.OnPostgres {

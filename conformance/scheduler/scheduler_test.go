@@ -106,7 +106,7 @@ func TestConfiguration(t *testing.T) {
 		file := write(t, fmt.Sprintf(configuration, extender(t, &asked).URL))
 		cluster := target.NewCluster(t)
 		server := cluster.StartServer(t, "--controllers=*", "--scheduler=true", "--scheduler-config="+file)
-		cluster.StartSimulation(t, server, "--nodes=3")
+		cluster.Simulate(t, server.Kubeconfig, 3)
 		client := server.Client(t)
 		harness.NewNamespace(t, client, "scheduler")
 		nodes(t, client, 3)

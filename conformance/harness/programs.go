@@ -3,38 +3,10 @@ package harness
 import (
 	"errors"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-// StartSimulation starts "rowlock simulate", which plays nodes from outside, beside any server. It ends with the test,
-// before the server does. It is not one of the cluster's processes.
-func (c *Cluster) StartSimulation(t testing.TB, server *Server, flags ...string) {
-	t.Helper()
-	c.StartSimulationBy(t, server.Kubeconfig, flags...)
-}
-
-// StartSimulationBy is StartSimulation by a way of its own to the servers.
-func (c *Cluster) StartSimulationBy(t testing.TB, kubeconfig string, flags ...string) {
-	t.Helper()
-	log := filepath.Join(c.Dir, "simulate.log")
-	cmd := exec.Command(Rowlock(t), append([]string{"simulate", "--kubeconfig=" + kubeconfig}, flags...)...)
-	cmd.Env = append(os.Environ(), "HOME="+c.Dir, "KUBECONFIG=")
-	proc, err := launch(cmd, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if proc.ended() || t.Failed() {
-			t.Logf("the last lines of %s:\n%s", log, tail(log, 20))
-		}
-		_ = proc.stop(syscall.SIGTERM)
-	})
-}
 
 // Binaries are the programs of a cluster with all that acts on it, but for Postgres.
 func (target Target) Binaries(t testing.TB) []string {
