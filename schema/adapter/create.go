@@ -31,7 +31,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 	if err != nil {
 		return err
 	}
-	v, rev, err := s.write(ctx, storage.Op{Key: k, Verb: storage.Create}, shown, plain)
+	v, rev, err := s.write(ctx, storage.Op{Key: k, Verb: storage.Create, Relaxed: s.relaxed(shown, nil)}, shown, plain)
 	switch {
 	case errors.Is(err, storage.ErrExists):
 		return apistorage.NewKeyExistsError(key, 0)
@@ -52,6 +52,12 @@ func (s *Store) checkTTL(ttl uint64) error {
 	return nil
 }
 
+// relaxed tells whether a write may be acknowledged before it is on disk; see object.Config.
+func (s *Store) relaxed(obj, old runtime.Object) bool {
+	relaxed := s.codec.Config().Relaxed
+	return relaxed != nil && relaxed(obj, old)
+}
+
 // write commits the new state of an object, of which plain is the JSON, and returns it.
 func (s *Store) write(ctx context.Context, op storage.Op, obj runtime.Object, plain []byte) (*object.View, storage.Revision, error) {
 	data, err := s.codec.Seal(ctx, op.Key, plain)
@@ -59,7 +65,6 @@ func (s *Store) write(ctx context.Context, op storage.Op, obj runtime.Object, pl
 		return nil, 0, err
 	}
 	op.Data = data
-	op.Relaxed = s.codec.Config().Relaxed
 	v := s.codec.Written(op.Key, plain)
 	v.Seed(obj)
 	res, err := s.Committer.Commit(ctx, op, v)

@@ -48,7 +48,7 @@ func (s *Store) Delete(
 			continue
 		}
 		res, err := s.Committer.Commit(ctx, storage.Op{
-			Key: k, Verb: storage.Delete, Expect: st.rev, Relaxed: s.codec.Config().Relaxed,
+			Key: k, Verb: storage.Delete, Expect: st.rev, Relaxed: s.relaxed(nil, obj),
 		}, nil)
 		if err == nil {
 			err = res.Err

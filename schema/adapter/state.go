@@ -18,6 +18,14 @@ type state struct {
 	current bool
 }
 
+// old returns the object, which nobody may change; nil: there is none.
+func (st state) old() (runtime.Object, error) {
+	if st.view == nil {
+		return nil, nil //nolint:nilnil // that there is none is no error
+	}
+	return st.view.ObjectAt(st.rev)
+}
+
 // begin returns what the cache holds of a key. That nothing is there is believed only of the database.
 func (s *Store) begin(ctx context.Context, key storage.Key) (state, error) {
 	if err := s.ready(ctx); err != nil {

@@ -145,7 +145,7 @@ func (w *Sweeper) sweep(ctx context.Context, t *target) error {
 		if e.Revision > cut {
 			return true
 		}
-		ops = append(ops, storage.Op{Key: e.Key, Verb: storage.Delete, Expect: e.Revision, Relaxed: t.codec.Config().Relaxed})
+		ops = append(ops, storage.Op{Key: e.Key, Verb: storage.Delete, Expect: e.Revision, Relaxed: true})
 		return len(ops) < sweepBatch || flush()
 	})
 	if failed == nil && flush() {

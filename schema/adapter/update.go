@@ -65,6 +65,13 @@ func (s *Store) GuaranteedUpdate(
 		if st.view == nil {
 			op.Verb = storage.Create
 		}
+		if s.codec.Config().Relaxed != nil {
+			old, err := st.old()
+			if err != nil {
+				return s.fail(opName("read", k), err)
+			}
+			op.Relaxed = s.relaxed(next, old)
+		}
 		v, rev, err := s.write(ctx, op, next, plain)
 		switch {
 		case err == nil:

@@ -13,7 +13,9 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/kubernetes/pkg/apis/coordination"
 	"k8s.io/kubernetes/pkg/kubeapiserver"
+	"k8s.io/utils/ptr"
 
 	"github.com/rowlock-io/rowlock/schema/adapter"
 	"github.com/rowlock-io/rowlock/schema/object"
@@ -129,10 +131,24 @@ func storedAs(gr schema.GroupResource) schema.GroupResource {
 	return gr
 }
 
-// relaxed tells which resources may be acknowledged before they are on disk: heartbeats and Events, the bulk of an idle
-// cluster's writes, which their writers repeat or may lose.
-func relaxed(gr schema.GroupResource) bool {
-	return gr == schema.GroupResource{Resource: "events"} || gr == schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
+// relaxed tells what may be acknowledged before it is on disk: heartbeats and Events, the bulk of an idle cluster's writes,
+// which their writers repeat or may lose. Nil: nothing of the resource.
+func relaxed(gr schema.GroupResource) func(obj, old runtime.Object) bool {
+	switch gr {
+	case schema.GroupResource{Resource: "events"}:
+		return func(_, _ runtime.Object) bool { return true }
+	case schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}:
+		return renewed
+	}
+	return nil
+}
+
+// renewed tells whether a Lease is held by who held it. That it is somebody else's now must not be forgotten: two would act.
+func renewed(obj, old runtime.Object) bool {
+	now, is := obj.(*coordination.Lease)
+	then, was := old.(*coordination.Lease)
+	return is && was && ptr.Equal(now.Spec.HolderIdentity, then.Spec.HolderIdentity) &&
+		ptr.Equal(now.Spec.LeaseTransitions, then.Spec.LeaseTransitions) && now.DeletionTimestamp == nil
 }
 
 // codecs are the codecs of one catalogue by stored resource. A resource served by several registries (status and other

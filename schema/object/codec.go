@@ -45,9 +45,11 @@ type Config struct {
 	Canonical func(stored []byte) ([]byte, error)
 	// Transformer encrypts what goes to the database. Nil: nothing does.
 	Transformer value.Transformer
-	Relaxed     bool          // writes may be acknowledged before they are on disk
-	TTL         time.Duration // objects expire so long after their last change (adapter.Sweeper); 0: never
-	Hot         *Hot          // keeps decoded objects; nil: nothing does
+	// Relaxed tells which writes may be acknowledged before they are on disk, by the object (nil: it is deleted) and what it
+	// was (nil: it is created). It changes neither. Nil: none may.
+	Relaxed func(obj, old runtime.Object) bool
+	TTL     time.Duration // objects expire so long after their last change (adapter.Sweeper); 0: never
+	Hot     *Hot          // keeps decoded objects; nil: nothing does
 	// Weight is what a decoded object takes in memory, in multiples of its JSON; 0: as most do.
 	Weight int
 }
