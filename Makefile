@@ -13,7 +13,7 @@ FUZZTIME = 30s
 FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
 FUZZTIME_CI = 60s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench bench-crds bench-scale election
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench bench-parts bench-crds bench-scale election
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -91,5 +91,15 @@ SETUPS =
 bench-scale: build
 	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./scale -run '^$$' -bench . -benchtime 1x -timeout 60m -args -sizes=$(SIZES) -setups=$(SETUPS)
 
-bench:
+# Rowlock beside kube-apiserver on etcd and on kine under one load, in turn. BENCH is where the load generator's source is.
+BENCH = $(CURDIR)/../shared/bench/loadgen
+BENCH_ROUNDS = 3
+BENCH_SETUPS =
+
+bench: build
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 5h -args \
+		-load=$(BENCH) -rounds=$(BENCH_ROUNDS) -setups=$(BENCH_SETUPS)
+
+# The benchmarks of the parts, with what they allocate.
+bench-parts:
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...

@@ -62,7 +62,12 @@ func tool(t testing.TB, pkg, name string) string {
 // built returns the path of the binary that the go command makes of a package with verb, unless the cache has it.
 func built(t testing.TB, pkg, name string, verb ...string) string {
 	t.Helper()
-	top := moduleDir(t)
+	return builtIn(t, moduleDir(t), pkg, name, verb...)
+}
+
+// builtIn is built for a package that the module in another directory requires.
+func builtIn(t testing.TB, top, pkg, name string, verb ...string) string {
+	t.Helper()
 	version := command(t, top, "go", "list", "-f", "{{.Module.Version}}", pkg)
 	var path string
 	exclusively(t, name, func(cache string) {

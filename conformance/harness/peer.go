@@ -29,8 +29,13 @@ const peerSigningKey = "service-accounts.key"
 // onEtcd starts etcd and makes servers kube-apiserver on it.
 func (c *Cluster) onEtcd(t testing.TB) {
 	t.Helper()
+	c.kubeAPIServers(t, c.startEtcd(t, tool(t, "go.etcd.io/etcd/server/v3", "etcd")))
+}
+
+// kubeAPIServers makes servers kube-apiserver on what speaks etcd's protocol at an address.
+func (c *Cluster) kubeAPIServers(t testing.TB, etcd string) {
+	t.Helper()
 	binary := tool(t, "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver")
-	etcd := c.startEtcd(t, tool(t, "go.etcd.io/etcd/server/v3", "etcd"))
 	tokens := filepath.Join(c.Dir, "tokens.csv")
 	if err := os.WriteFile(tokens, []byte(adminToken+",admin,admin,system:masters\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -149,6 +149,9 @@ func (p *Postgres) Exec(t testing.TB, database, sql string, args ...any) int64 {
 	return tag.RowsAffected()
 }
 
+// PID is the process of a Postgres that runs.
+func (p *Postgres) PID() int { return p.proc.cmd.Process.Pid }
+
 // URL is the address of a database, with user and password.
 func (p *Postgres) URL(database string) string {
 	return fmt.Sprintf("postgres://rowlock:rowlock@127.0.0.1:%d/%s?sslmode=disable", p.port, database)

@@ -15,6 +15,10 @@ const (
 	SQLite        Target = "sqlite"         // rowlock up
 	OnPostgres    Target = "postgres"       // rowlock server, any number of them on one database
 	KubeAPIServer Target = "kube-apiserver" // upstream's, with etcd: what the tests themselves are judged by
+
+	// Upstream's with kine in etcd's place, to compare with.
+	KineSQLite   Target = "kine-sqlite"
+	KinePostgres Target = "kine-postgres"
 )
 
 // Targets returns what ROWLOCK_TEST_TARGET names.
@@ -61,13 +65,13 @@ func Only(t *testing.T, f func(t *testing.T, target Target), targets ...Target) 
 
 // IsRowlock tells whether the target is ours: where Rowlock promises more than Kubernetes does, or names files and flags
 // of its own.
-func (target Target) IsRowlock() bool { return target != KubeAPIServer }
+func (target Target) IsRowlock() bool { return target == SQLite || target == OnPostgres }
 
 // Cluster is the data of one Kubernetes cluster, and the way to start servers on them.
 type Cluster struct {
 	Target   Target
 	Dir      string    // holds the files of the servers; with SQLite, the database too
-	Postgres *Postgres // nil for the other targets
+	Postgres *Postgres // nil for targets without one
 
 	newServer func(t testing.TB, flags []string) *Server
 	beside    []int // processes of etcd and of the stock components
@@ -84,6 +88,8 @@ func (target Target) NewCluster(t testing.TB) *Cluster {
 		c.onPostgres(t)
 	case KubeAPIServer:
 		c.onEtcd(t)
+	case KineSQLite, KinePostgres:
+		c.onKine(t)
 	}
 	return c
 }
@@ -104,7 +110,7 @@ func (c *Cluster) StartServer(t testing.TB, flags ...string) *Server {
 
 // ShortHistory is the flag that makes a server forget the past about a second after it is the past.
 func (target Target) ShortHistory() string {
-	if target == KubeAPIServer {
+	if !target.IsRowlock() {
 		return "--etcd-compaction-interval=1s"
 	}
 	return "--history-retention=1s"

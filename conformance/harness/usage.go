@@ -1,4 +1,4 @@
-package scale
+package harness
 
 import (
 	"errors"
@@ -10,19 +10,21 @@ import (
 	"syscall"
 )
 
-// usage is what processes have, by /proc: bytes and seconds.
-type usage struct {
-	rss, pss, anon float64
-	cpu            float64
+// Usage is what processes have, by /proc: bytes of memory (resident; resident with what is shared divided; anonymous), and
+// seconds of CPU.
+type Usage struct {
+	RSS, PSS, Anonymous float64
+	CPU                 float64
 }
 
-func (u usage) max(v usage) usage {
-	return usage{max(u.rss, v.rss), max(u.pss, v.pss), max(u.anon, v.anon), max(u.cpu, v.cpu)}
+// Max is the larger of each figure.
+func (u Usage) Max(v Usage) Usage {
+	return Usage{max(u.RSS, v.RSS), max(u.PSS, v.PSS), max(u.Anonymous, v.Anonymous), max(u.CPU, v.CPU)}
 }
 
-// measure adds up what the processes and their children have.
-func measure(pids []int) (usage, error) {
-	var sum usage
+// Measure adds up what the processes and their children have.
+func Measure(pids []int) (Usage, error) {
+	var sum Usage
 	all, err := family(pids)
 	if err != nil {
 		return sum, err
@@ -35,18 +37,18 @@ func measure(pids []int) (usage, error) {
 		if err != nil {
 			return sum, err
 		}
-		sum = usage{sum.rss + u.rss, sum.pss + u.pss, sum.anon + u.anon, sum.cpu + u.cpu}
+		sum = Usage{sum.RSS + u.RSS, sum.PSS + u.PSS, sum.Anonymous + u.Anonymous, sum.CPU + u.CPU}
 	}
 	return sum, nil
 }
 
-func measureOne(pid int) (u usage, err error) {
+func measureOne(pid int) (u Usage, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return u, err
 	}
 	for line := range strings.Lines(string(data)) {
-		for name, value := range map[string]*float64{"Rss:": &u.rss, "Pss:": &u.pss, "Anonymous:": &u.anon} {
+		for name, value := range map[string]*float64{"Rss:": &u.RSS, "Pss:": &u.PSS, "Anonymous:": &u.Anonymous} {
 			if rest, ok := strings.CutPrefix(line, name); ok {
 				if _, err := fmt.Sscan(rest, value); err != nil {
 					return u, err
@@ -65,7 +67,7 @@ func measureOne(pid int) (u usage, err error) {
 		if _, err := fmt.Sscan(field, &ticks); err != nil {
 			return u, err
 		}
-		u.cpu += ticks / 100 // Linux's clock ticks for programs
+		u.CPU += ticks / 100 // Linux's clock ticks for programs
 	}
 	return u, nil
 }

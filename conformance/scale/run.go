@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
 type size struct{ nodes, pods int }
@@ -32,8 +34,8 @@ type result struct {
 	ready               time.Duration // from the first Deployment to the last pod's readiness
 	cpu, databaseCPU    float64       // seconds, meanwhile
 	idleCPU             float64       // seconds of CPU a second, with nodes and without pods
-	idle, peak, settled usage
-	database            usage // settled
+	idle, peak, settled harness.Usage
+	database            harness.Usage // settled
 	p50, p99            map[string]time.Duration
 }
 
@@ -46,27 +48,27 @@ func (c cluster) run(ctx context.Context, s size, rest time.Duration) (result, e
 	if err := errors.Join(prepare(ctx, c.client, s.pods), prepareProbe(ctx, c.client)); err != nil {
 		return r, err
 	}
-	began, err := measure(c.pids)
+	began, err := harness.Measure(c.pids)
 	if err != nil {
 		return r, err
 	}
 	if err := sleep(ctx, rest); err != nil {
 		return r, err
 	}
-	if r.idle, err = measure(c.pids); err != nil {
+	if r.idle, err = harness.Measure(c.pids); err != nil {
 		return r, err
 	}
-	r.idleCPU = (r.idle.cpu - began.cpu) / rest.Seconds()
+	r.idleCPU = (r.idle.CPU - began.CPU) / rest.Seconds()
 	if err := errors.Join(c.work(ctx, s, &r), c.podsRunning(ctx, s)); err != nil {
 		return r, err
 	}
 	if err := sleep(ctx, rest); err != nil {
 		return r, err
 	}
-	if r.settled, err = measure(c.pids); err != nil {
+	if r.settled, err = harness.Measure(c.pids); err != nil {
 		return r, err
 	}
-	if r.database, err = measure(c.database); err != nil {
+	if r.database, err = harness.Measure(c.database); err != nil {
 		return r, err
 	}
 	return r, c.profile(ctx, fmt.Sprintf("heap-%d", s.pods), "/debug/pprof/heap")
@@ -74,11 +76,11 @@ func (c cluster) run(ctx context.Context, s size, rest time.Duration) (result, e
 
 // work has the pods made, and measures what it takes.
 func (c cluster) work(ctx context.Context, s size, r *result) error {
-	before, err := measure(c.pids)
+	before, err := harness.Measure(c.pids)
 	if err != nil {
 		return err
 	}
-	databaseBefore, err := measure(c.database)
+	databaseBefore, err := harness.Measure(c.database)
 	if err != nil {
 		return err
 	}
@@ -107,25 +109,25 @@ func (c cluster) work(ctx context.Context, s size, r *result) error {
 	for _, verb := range []string{"", "get", "list", "create"} {
 		r.p50[verb], r.p99[verb] = p.at(0.5, verb), p.at(0.99, verb)
 	}
-	after, err := measure(c.pids)
+	after, err := harness.Measure(c.pids)
 	if err != nil {
 		return err
 	}
-	databaseAfter, err := measure(c.database)
+	databaseAfter, err := harness.Measure(c.database)
 	if err != nil {
 		return err
 	}
-	r.cpu, r.databaseCPU = after.cpu-before.cpu, databaseAfter.cpu-databaseBefore.cpu
+	r.cpu, r.databaseCPU = after.CPU-before.CPU, databaseAfter.CPU-databaseBefore.CPU
 	done()
 	wg.Wait()
 	return profileErr
 }
 
 // watchPeak looks each second how much memory there is in use.
-func (c cluster) watchPeak(ctx context.Context) (peak usage) {
+func (c cluster) watchPeak(ctx context.Context) (peak harness.Usage) {
 	for {
-		if u, err := measure(c.pids); err == nil {
-			peak = peak.max(u)
+		if u, err := harness.Measure(c.pids); err == nil {
+			peak = peak.Max(u)
 		}
 		if sleep(ctx, time.Second) != nil {
 			return peak

@@ -3,6 +3,8 @@ package scale
 import (
 	"fmt"
 	"strings"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
 const mega = 1 << 20
@@ -24,11 +26,11 @@ func table(all []result) string {
 		for _, verb := range []string{"get", "list", "create"} {
 			fmt.Fprintf(t, " | %.1f / %.0f ms", r.p50[verb].Seconds()*1000, r.p99[verb].Seconds()*1000)
 		}
-		for _, u := range []usage{r.idle, r.peak, r.settled} {
-			fmt.Fprintf(t, " | %.0f (%.0f) MB", u.rss/mega, u.anon/mega)
+		for _, u := range []harness.Usage{r.idle, r.peak, r.settled} {
+			fmt.Fprintf(t, " | %.0f (%.0f) MB", u.RSS/mega, u.Anonymous/mega)
 		}
-		if r.database.pss > 0 {
-			fmt.Fprintf(t, " + %.0f", r.database.pss/mega)
+		if r.database.PSS > 0 {
+			fmt.Fprintf(t, " + %.0f", r.database.PSS/mega)
 		}
 		fmt.Fprintf(t, " | %.1f %% |\n", r.idleCPU*100)
 	}
@@ -39,7 +41,7 @@ func table(all []result) string {
 			}
 			fmt.Fprintf(t, "\n%d nodes, %d pods, %s beside upstream: %.2f times the pods/s, %.2f of the CPU; RSS idle %.2f, peak %.2f, settled %.2f; p99 get %.2f, list %.2f, create %.2f\n",
 				r.size.nodes, r.size.pods, r.setup, peer.ready.Seconds()/r.ready.Seconds(), (r.cpu+r.databaseCPU)/peer.cpu,
-				r.idle.rss/peer.idle.rss, r.peak.rss/peer.peak.rss, r.settled.rss/peer.settled.rss,
+				r.idle.RSS/peer.idle.RSS, r.peak.RSS/peer.peak.RSS, r.settled.RSS/peer.settled.RSS,
 				r.p99["get"].Seconds()/peer.p99["get"].Seconds(), r.p99["list"].Seconds()/peer.p99["list"].Seconds(),
 				r.p99["create"].Seconds()/peer.p99["create"].Seconds())
 		}
