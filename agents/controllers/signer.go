@@ -74,7 +74,7 @@ var accepts = map[string]func(*x509.CertificateRequest, []certificatesv1.KeyUsag
 	certificatesv1beta1.LegacyUnknownSignerName: func(*x509.CertificateRequest, []certificatesv1.KeyUsage) error { return nil },
 }
 
-func usageSet(usages []certificatesv1.KeyUsage) sets.String {
+func usageSet(usages []certificatesv1.KeyUsage) sets.String { //nolint:staticcheck // upstream's functions take it
 	set := sets.NewString()
 	for _, u := range usages {
 		set.Insert(string(u))

@@ -248,11 +248,11 @@ func TestStoodStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := &Turn{ctx: t.Context()}
 		turn.extend(time.Now().Add(leaseDuration))
-		time.Sleep(leaseDuration - 1)
+		time.Sleep(leaseDuration - time.Nanosecond)
 		if err := turn.Over(); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if err := turn.Over(); !errors.Is(err, errRanOut) {
 			t.Error(err)
 		}
