@@ -1,10 +1,9 @@
 // Package e2e runs Kubernetes' own end-to-end tests against the binary. They are built from upstream's modules, as they
 // are, at the version that go.mod names.
 //
-// Three files beside this module's packages list the tests that pass, on SQLite and on Postgres, by the cluster that they
-// need: passed.txt with simulated nodes, passed-no-nodes.txt without, passed-long-jobs.txt with simulated nodes on which
-// pods of Jobs run for a while. They may only grow: a test of a list that fails is an error, and so is a line that was
-// taken away. The controllers and the scheduler are those inside the server. No container runs.
+// passed.txt beside this module's packages lists the tests that pass, on SQLite and on Postgres, with simulated nodes; of
+// those in passed-no-nodes.txt too without, and of those in passed-long-jobs.txt with simulated nodes on which pods of Jobs
+// run for a while. It may only grow: a test of it that fails is an error, and so is a line that was taken away. The controllers and the scheduler are those inside the server. No container runs.
 //
 // "go test ./e2e" without further flags checks the lists and what surrounds a run. A run is asked for by TestRun's flags:
 //
@@ -14,7 +13,7 @@
 //	-focus RE     the tests whose full names match
 //	-group NAME   the cluster of -names and -focus, or the only one of -passed: nodes, no-nodes, long-jobs
 //	-procs N      processes that run tests; those marked [Serial] run alone, after the others
-//	-update       write what passed on all targets, and is on no list, into the list of the group
+//	-update       write what passed on all targets, and is on no list, into the lists
 //	-out DIR      keep logs and reports there
 //
 // The environment chooses the databases (see package harness).

@@ -133,7 +133,7 @@ func chosen(t *testing.T, lists map[string][]string) []suite {
 	return runs
 }
 
-// record adds to the group's list what passed on all targets and is on no list yet.
+// record adds what passed on all targets and is on no list yet to that of all, and to the group's.
 func record(t *testing.T, g group, lists map[string][]string, passes map[string]int, targets int) {
 	t.Helper()
 	var names []string
@@ -146,11 +146,13 @@ func record(t *testing.T, g group, lists map[string][]string, passes map[string]
 			names = append(names, name)
 		}
 	}
-	n, err := addNames(g.file, names)
-	if err != nil {
-		t.Fatal(err)
+	for _, file := range slices.Compact([]string{groups[0].file, g.file}) {
+		n, err := addNames(file, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d names are new in %s", n, filepath.Base(file))
 	}
-	t.Logf("%d names are new in %s", n, filepath.Base(g.file))
 }
 
 // again says how to run one test again.
