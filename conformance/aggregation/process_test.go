@@ -1,7 +1,6 @@
 package aggregation
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -78,33 +76,8 @@ type sample struct {
 // start starts the process and returns its port.
 func (s *sample) start(t *testing.T) int {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(s.setup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.cmd = exec.Command(exe)
-	s.cmd.Env = append(os.Environ(), asServer+"="+s.address)
-	s.cmd.Stdin = strings.NewReader(string(text))
-	s.cmd.Stderr = t.Output()
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the sample server says nothing: %v", err)
-	}
-	port, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var port int
+	s.cmd, port = harness.StartSelf(t, asServer, s.address, s.setup)
 	s.address = net.JoinHostPort(harness.MachineAddress(t), strconv.Itoa(port)) // where it starts again
 	return port
 }

@@ -1,16 +1,12 @@
 package webhooks
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"strconv"
-	"strings"
 	"testing"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -85,37 +81,11 @@ func startHooks(t *testing.T, client kubernetes.Interface) []byte {
 	t.Helper()
 	address := harness.MachineAddress(t)
 	certPEM, keyPEM := harness.NewCertificate(t, hooksService+"."+hooksNamespace+".svc")
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := json.Marshal([2][]byte{certPEM, keyPEM})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), asServer+"="+address)
-	cmd.Stdin = strings.NewReader(string(pair))
-	cmd.Stderr = t.Output()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd, port := harness.StartSelf(t, asServer, address, [2][]byte{certPEM, keyPEM})
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the webhook says nothing: %v", err)
-	}
-	port, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
 	harness.NewNamespace(t, client, hooksNamespace)
 	create(t, client.CoreV1().Services(hooksNamespace).Create, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: hooksService},

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	apitesting "k8s.io/kubernetes/pkg/api/testing"
+	"sigs.k8s.io/randfill"
 
 	"github.com/rowlock-io/rowlock/schema/object"
 	"github.com/rowlock-io/rowlock/storage"
@@ -90,6 +91,22 @@ func viewOf(codec *object.Codec, plain []byte) *object.View {
 	return codec.View(cache.NewEntry(storage.Object{
 		Key: storage.Key{Resource: "things", Name: "x"}, Revision: revision, Data: plain,
 	}))
+}
+
+// randomly makes an object with random content as registries write one: decoded and defaulted.
+func randomly(t *testing.T, codec *object.Codec, filler *randfill.Filler) runtime.Object {
+	t.Helper()
+	filled := codec.Config().New()
+	filler.Fill(filled)
+	plain, err := codec.Encode(filled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := viewOf(codec, plain).Mutable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return given
 }
 
 // TestEqualsUpstream fills objects of every kind with random content, stores them, and compares what is spliced and

@@ -24,17 +24,7 @@ func TestSeed(t *testing.T) {
 			codec := codecOf(t, gvk)
 			filler := fuzzer.FuzzerFor(apitesting.FuzzerFuncs, rand.NewSource(source.Int63()), legacyscheme.Codecs)
 			for range 10 {
-				filled := codec.Config().New()
-				filler.Fill(filled)
-				plain, err := codec.Encode(filled)
-				if err != nil {
-					t.Fatal(err)
-				}
-				// What registries write was decoded and defaulted, as this is.
-				given, err := viewOf(codec, plain).Mutable()
-				if err != nil {
-					t.Fatal(err)
-				}
+				given := randomly(t, codec, filler)
 				m, err := meta.Accessor(given)
 				if err != nil {
 					t.Fatal(err)
@@ -43,7 +33,8 @@ func TestSeed(t *testing.T) {
 				m.SetCreationTimestamp(now)
 				m.SetDeletionTimestamp(&now)
 				m.SetManagedFields(append(m.GetManagedFields(), metav1.ManagedFieldsEntry{Manager: "m", Time: &now}))
-				if plain, err = codec.Encode(given); err != nil {
+				plain, err := codec.Encode(given)
+				if err != nil {
 					t.Fatal(err)
 				}
 				view := codec.Written(storage.Key{Resource: "things", Name: "x"}, plain)
