@@ -4,37 +4,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rowlock-io/rowlock/server/pki"
-	"github.com/rowlock-io/rowlock/server/seal"
-	"github.com/rowlock-io/rowlock/storage/memory"
+	"github.com/rowlock-io/rowlock/server/pki/pkitest"
 )
-
-func frontProxy(t *testing.T) *pki.Authority {
-	t.Helper()
-	db := memory.New()
-	if err := db.CreateCluster(t.Context(), "c"); err != nil {
-		t.Fatal(err)
-	}
-	store, err := db.OpenCluster(t.Context(), "c")
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := seal.Parse(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := pki.Load(t.Context(), store, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id.FrontProxyCA
-}
 
 // TestCertificateIsRenewed: it is the same for two thirds of its life and another one from then on.
 func TestCertificateIsRenewed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	c := &certificate{authority: frontProxy(t), now: func() time.Time { return now }}
+	c := &certificate{authority: pkitest.New(t).FrontProxyCA, now: func() time.Time { return now }}
 	first, err := c.current()
 	if err != nil {
 		t.Fatal(err)

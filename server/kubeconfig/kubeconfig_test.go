@@ -16,29 +16,13 @@ import (
 
 	"github.com/rowlock-io/rowlock/server/kubeconfig"
 	"github.com/rowlock-io/rowlock/server/pki"
-	"github.com/rowlock-io/rowlock/server/seal"
-	"github.com/rowlock-io/rowlock/storage/memory"
+	"github.com/rowlock-io/rowlock/server/pki/pkitest"
 )
 
 // newEntry returns an entry as a server writes it, each time with an authority of its own.
 func newEntry(t *testing.T, server string) (kubeconfig.Entry, *pki.Identity) {
 	t.Helper()
-	db := memory.New()
-	if err := db.CreateCluster(t.Context(), "c"); err != nil {
-		t.Fatal(err)
-	}
-	store, err := db.OpenCluster(t.Context(), "c")
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := seal.Parse(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := pki.Load(t.Context(), store, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	id := pkitest.New(t)
 	return entryOf(t, id, server), id
 }
 
