@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,8 +57,9 @@ func (p *Patches) Handler(scope *handlers.RequestScope) http.HandlerFunc {
 			return
 		}
 		v := &view{Patches: p, scope: scope, fields: fields}
-		p.build(v.narrowed())(&unlessFailed{w, v}, req)
-		if v.failed {
+		answer := &unlessFailed{ResponseWriter: w, view: v}
+		p.build(v.narrowed())(answer, req)
+		if answer.dropped {
 			req.Body = again(patch, nil)
 			p.build(scope)(w, req)
 		}
@@ -101,25 +103,35 @@ func again(patch []byte, rest io.Reader) io.ReadCloser {
 	return io.NopCloser(io.MultiReader(bytes.NewReader(patch), rest))
 }
 
-// unlessFailed drops the answer of a handler that is going to run again.
+// unlessFailed drops the answer of a handler that is going to run again. What it does is settled when the answer begins: an
+// attempt that the handler no longer waits for may fail after that.
 type unlessFailed struct {
 	http.ResponseWriter
-	view *view
+	view    *view
+	begun   bool
+	dropped bool // the handler has to run again
 }
 
 // Unwrap is for http.ResponseController.
 func (u *unlessFailed) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
+// begin settles whether the answer is dropped.
+func (u *unlessFailed) begin() {
+	if !u.begun {
+		u.begun, u.dropped = true, u.view.failed.Load()
+	}
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (u *unlessFailed) WriteHeader(code int) {
-	if !u.view.failed {
+	if u.begin(); !u.dropped {
 		u.ResponseWriter.WriteHeader(code)
 	}
 }
 
 // Write implements http.ResponseWriter.
 func (u *unlessFailed) Write(data []byte) (int, error) {
-	if u.view.failed {
+	if u.begin(); u.dropped {
 		return len(data), nil
 	}
 	return u.ResponseWriter.Write(data)
@@ -133,7 +145,7 @@ type view struct {
 
 	encoders int            // that the handler asked for
 	whole    runtime.Object // the object of this attempt, in the version of the patch
-	failed   bool           // the patched part could not be decoded
+	failed   atomic.Bool    // the patched part could not be decoded
 }
 
 // narrowed returns the scope with the view in place of the scheme, where patches are applied.
@@ -209,7 +221,7 @@ var errAgain = errors.New("the patch is applied to the whole object again")
 func (d decoder) Decode(data []byte, kind *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
 	obj, kind, err := d.Decoder.Decode(data, kind, into)
 	if err != nil {
-		d.view.failed = true
+		d.view.failed.Store(true)
 		return nil, kind, errAgain
 	}
 	return obj, kind, nil

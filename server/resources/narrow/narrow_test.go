@@ -266,6 +266,40 @@ func (p *player) compare(stored runtime.Object, patch []byte, strategic bool) in
 	return 0
 }
 
+// TestLateFailure: an answer that has begun is not followed by another one.
+func TestLateFailure(t *testing.T) {
+	t.Parallel()
+	for _, failsFirst := range []bool{false, true} {
+		runs := 0
+		p := For(legacyscheme.Scheme, kinds[0], nil)
+		p.build = func(scope *handlers.RequestScope) http.HandlerFunc {
+			return func(w http.ResponseWriter, _ *http.Request) {
+				runs++
+				narrowed, first := scope.Serializer.(serializer)
+				if first && failsFirst {
+					narrowed.view.failed.Store(true)
+				}
+				w.WriteHeader(http.StatusGatewayTimeout)
+				if first {
+					narrowed.view.failed.Store(true)
+				}
+				_, _ = w.Write([]byte("x"))
+			}
+		}
+		req := httptest.NewRequest(http.MethodPatch, "/things/one", bytes.NewReader([]byte("{}")))
+		req.Header.Set("Content-Type", string(types.MergePatchType))
+		w := httptest.NewRecorder()
+		p.Handler(&handlers.RequestScope{Serializer: legacyscheme.Codecs})(w, req)
+		want := 1
+		if failsFirst {
+			want = 2
+		}
+		if runs != want || w.Code != http.StatusGatewayTimeout || w.Body.String() != "x" {
+			t.Errorf("failed before the answer %v: %d runs, %d %q", failsFirst, runs, w.Code, w.Body)
+		}
+	}
+}
+
 // answer is what a client gets.
 type answer struct {
 	Code int
