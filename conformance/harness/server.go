@@ -62,6 +62,9 @@ func (s *Server) Signal(t testing.TB, sig os.Signal) {
 // PID is the process of a server that was started.
 func (s *Server) PID() int { return s.proc.cmd.Process.Pid }
 
+// Running tells whether the server was started and not stopped.
+func (s *Server) Running() bool { return s.proc != nil }
+
 // Launch starts the server and does not wait for it.
 func (s *Server) Launch(t testing.TB) {
 	t.Helper()
@@ -82,13 +85,19 @@ func (s *Server) Start(t testing.TB) {
 // AwaitReady waits until /readyz answers 200, and fails the test when the server ends before.
 func (s *Server) AwaitReady(t testing.TB) {
 	t.Helper()
-	deadline := time.Now().Add(readyTimeout)
+	s.AwaitReadyWithin(t, readyTimeout)
+}
+
+// AwaitReadyWithin is AwaitReady for a server that has much to read first.
+func (s *Server) AwaitReadyWithin(t testing.TB, limit time.Duration) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for !s.ready() {
 		if s.proc.ended() {
 			t.Fatalf("the server ended before it was ready: %v\n%s", s.proc.err, tail(s.Log, 40))
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the server was not ready after %v\n%s", readyTimeout, tail(s.Log, 40))
+			t.Fatalf("the server was not ready after %v\n%s", limit, tail(s.Log, 40))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
