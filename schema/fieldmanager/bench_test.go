@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	api "k8s.io/kubernetes/pkg/apis/core"
 
@@ -16,7 +15,7 @@ import (
 )
 
 // compare runs a benchmark with our field manager and with upstream's.
-func compare(b *testing.B, resource string, run func(b *testing.B, e endpoint, m *managedfields.FieldManager)) {
+func compare(b *testing.B, resource string, run func(b *testing.B, e endpoint, m manager)) {
 	e := sharedFixture(b).endpoint(b, resource)
 	if err := sharedFixture(b).factory.Build(); err != nil {
 		b.Fatal(err)
@@ -69,7 +68,7 @@ func pod(b *testing.B) *api.Pod {
 
 func BenchmarkConfigMapCreate(b *testing.B) {
 	obj := configMap()
-	compare(b, "v1 configmaps", func(b *testing.B, _ endpoint, m *managedfields.FieldManager) {
+	compare(b, "v1 configmaps", func(b *testing.B, _ endpoint, m manager) {
 		for b.Loop() {
 			if _, err := m.Update(&api.ConfigMap{}, obj.DeepCopy(), "bench"); err != nil {
 				b.Fatal(err)
@@ -80,7 +79,7 @@ func BenchmarkConfigMapCreate(b *testing.B) {
 
 func BenchmarkPodCreate(b *testing.B) {
 	obj := pod(b)
-	compare(b, "v1 pods", func(b *testing.B, _ endpoint, m *managedfields.FieldManager) {
+	compare(b, "v1 pods", func(b *testing.B, _ endpoint, m manager) {
 		for b.Loop() {
 			if _, err := m.Update(&api.Pod{}, obj.DeepCopy(), "bench"); err != nil {
 				b.Fatal(err)
@@ -93,7 +92,7 @@ func BenchmarkPodCreate(b *testing.B) {
 // the pod and a third one wrote its status.
 func BenchmarkPodLabelPatch(b *testing.B) {
 	created := pod(b)
-	compare(b, "v1 pods", func(b *testing.B, e endpoint, m *managedfields.FieldManager) {
+	compare(b, "v1 pods", func(b *testing.B, e endpoint, m manager) {
 		live, err := m.Update(&api.Pod{}, created.DeepCopy(), "creator")
 		if err != nil {
 			b.Fatal(err)
@@ -111,7 +110,7 @@ func BenchmarkPodLabelPatch(b *testing.B) {
 
 func BenchmarkPodLabelApply(b *testing.B) {
 	created := pod(b)
-	compare(b, "v1 pods", func(b *testing.B, e endpoint, m *managedfields.FieldManager) {
+	compare(b, "v1 pods", func(b *testing.B, e endpoint, m manager) {
 		live, err := m.Update(&api.Pod{}, created.DeepCopy(), "creator")
 		if err != nil {
 			b.Fatal(err)

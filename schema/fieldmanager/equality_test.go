@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/managedfields"
 	kubetesting "k8s.io/kubernetes/pkg/api/testing"
 	"sigs.k8s.io/randfill"
 )
@@ -89,24 +88,24 @@ func newPlayer(t *testing.T, e endpoint, seed int64, outcomes *tally) *player {
 	}
 }
 
-// write is one call of a field manager. live and obj are copies of its own.
-type write func(m *managedfields.FieldManager, live, obj runtime.Object) (runtime.Object, error)
+// act is one call of a field manager. live and obj are copies of its own.
+type act func(m manager, live, obj runtime.Object) (runtime.Object, error)
 
-func update(manager string) write {
-	return func(m *managedfields.FieldManager, live, obj runtime.Object) (runtime.Object, error) {
-		return m.Update(live, obj, manager)
+func update(name string) act {
+	return func(m manager, live, obj runtime.Object) (runtime.Object, error) {
+		return m.Update(live, obj, name)
 	}
 }
 
-func apply(manager string, force bool) write {
-	return func(m *managedfields.FieldManager, live, obj runtime.Object) (runtime.Object, error) {
-		return m.Apply(live, obj, manager, force)
+func apply(name string, force bool) act {
+	return func(m manager, live, obj runtime.Object) (runtime.Object, error) {
+		return m.Apply(live, obj, name, force)
 	}
 }
 
-func updateNoErrors(manager string) write {
-	return func(m *managedfields.FieldManager, live, obj runtime.Object) (runtime.Object, error) {
-		return m.UpdateNoErrors(live, obj, manager), nil
+func updateNoErrors(name string) act {
+	return func(m manager, live, obj runtime.Object) (runtime.Object, error) {
+		return m.UpdateNoErrors(live, obj, name), nil
 	}
 }
 
@@ -151,7 +150,7 @@ func (p *player) play() {
 }
 
 // odd writes managedFields that no field manager would write, and then writes to an object that has them.
-func (p *player) odd(odd owners) {
+func (p *player) odd(odd oddEntries) {
 	before := p.live
 	sent, changed, configuration := p.changed(), p.changed(), p.configuration()
 	p.owners(sent, odd.entries)
@@ -171,7 +170,7 @@ func (p *player) odd(odd owners) {
 }
 
 // step writes obj with both managers and compares. When it worked, the result is the stored object from then on.
-func (p *player) step(name string, obj runtime.Object, w write) {
+func (p *player) step(name string, obj runtime.Object, w act) {
 	p.t.Helper()
 	liveOurs, liveStock := p.live.DeepCopyObject(), p.live.DeepCopyObject()
 	ours, errOurs := w(p.e.ours, liveOurs, obj.DeepCopyObject())

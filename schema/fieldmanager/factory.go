@@ -1,13 +1,15 @@
 // Package fieldmanager makes the field managers of the built-in kinds: what keeps metadata.managedFields and merges
 // server-side apply.
 //
-// The managers are upstream's. Ours is what they work on: typed models that are built on the first write and shared by
-// all kinds, and a type converter (see converter) that leaves out work whose outcome is known. What a manager answers
-// is what upstream's answers with its own converter; tests hold it to that.
+// The rules are upstream's, and so is the merging (structured-merge-diff). Ours are the managers that apply them, which
+// decode, compare and encode only what they have not seen before; the typed models, which are built on the first write and
+// shared by all kinds; and a type converter (see converter) that leaves out work whose outcome is known. What a manager
+// answers is what upstream's answers with its own converter; tests hold it to that.
 package fieldmanager
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -27,10 +29,13 @@ type Config struct {
 	Groups []*genericapiserver.APIGroupInfo
 	// Definitions answers the schemas of all types that Groups speak. Nil means kube-apiserver's.
 	Definitions openapicommon.GetOpenAPIDefinitions
+	// Log is told when managedFields are dropped, at most once a second for each kind. Nil means that nobody is.
+	Log *slog.Logger
 }
 
 // Factory makes field managers. All methods may be called at the same time.
 type Factory struct {
+	common
 	schemes []*runtime.Scheme
 	models  func() (*models, error) // builds them once
 	unknown managedfields.TypeConverter
@@ -46,7 +51,7 @@ func New(cfg Config) (*Factory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make empty type converter: %w", err)
 	}
-	f := &Factory{unknown: unknown}
+	f := &Factory{unknown: unknown, common: newCommon(unknown, cfg.Log)}
 	for _, g := range cfg.Groups {
 		if !slices.Contains(f.schemes, g.Scheme) {
 			f.schemes = append(f.schemes, g.Scheme)
@@ -63,23 +68,71 @@ func (f *Factory) Build() error {
 	return err
 }
 
-// For returns the field manager of a kind, or of a subresource of it that is written as kind. hub is the version that
+// Manager returns the field manager of a kind, or of a subresource of it that is written as kind. hub is the version that
 // objects have in memory, resetFields the fields that the storage resets by version; nil for none. It is cheap.
+func (f *Factory) Manager(kind schema.GroupVersionKind, hub schema.GroupVersion, subresource string,
+	resetFields map[fieldpath.APIVersion]fieldpath.Filter,
+) (*Manager, error) {
+	scheme, converter, err := f.converter(kind)
+	if err != nil {
+		return nil, err
+	}
+	m := f.common.manager(kind, subresource)
+	m.hub, m.reset, m.types = hub, resetFields, converter
+	m.hubOf = func(from schema.GroupVersion) schema.GroupVersion {
+		return schema.GroupVersion{Group: from.Group, Version: hub.Version}
+	}
+	m.objects, m.defaulter, m.creater = runtime.UnsafeObjectConvertor(scheme), scheme, scheme
+	return m, nil
+}
+
+// For is Manager, but of upstream's type.
 func (f *Factory) For(kind schema.GroupVersionKind, hub schema.GroupVersion, subresource string,
 	resetFields map[fieldpath.APIVersion]fieldpath.Filter,
 ) (*managedfields.FieldManager, error) {
-	i := slices.IndexFunc(f.schemes, func(s *runtime.Scheme) bool { return s.Recognizes(kind) })
-	if i < 0 {
-		return nil, fmt.Errorf("field manager of %s: no scheme knows the kind", kind)
+	scheme, converter, err := f.converter(kind)
+	if err != nil {
+		return nil, err
 	}
-	scheme := f.schemes[i]
-	converter := &converter{models: f.models, kind: kind.GroupKind(), unknown: f.unknown}
 	m, err := managedfields.NewDefaultFieldManager(converter, runtime.UnsafeObjectConvertor(scheme), scheme, scheme,
 		kind, hub, subresource, resetFields)
 	if err != nil {
 		return nil, fmt.Errorf("field manager of %s: %w", kind, err)
 	}
 	return m, nil
+}
+
+func (f *Factory) converter(kind schema.GroupVersionKind) (*runtime.Scheme, *converter, error) {
+	i := slices.IndexFunc(f.schemes, func(s *runtime.Scheme) bool { return s.Recognizes(kind) })
+	if i < 0 {
+		return nil, nil, fmt.Errorf("field manager of %s: no scheme knows the kind", kind)
+	}
+	return f.schemes[i], &converter{models: f.models, kind: kind.GroupKind(), unknown: f.unknown}, nil
+}
+
+// common is what all managers of a cluster use.
+type common struct {
+	sets       *sets
+	missing    func(error) bool
+	unchanging *fieldpath.Set
+	log        *slog.Logger
+}
+
+func newCommon(unknown managedfields.TypeConverter, log *slog.Logger) common {
+	unchanging := fieldpath.NewSet(fieldpath.MakePathOrDie("apiVersion"), fieldpath.MakePathOrDie("kind"), fieldpath.MakePathOrDie("metadata"))
+	for _, name := range []string{
+		"name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion",
+	} {
+		unchanging.Insert(fieldpath.MakePathOrDie("metadata", name))
+	}
+	return common{sets: &sets{}, missing: isMissing(unknown), unchanging: unchanging, log: log}
+}
+
+func (s common) manager(kind schema.GroupVersionKind, subresource string) *Manager {
+	return &Manager{
+		kind: kind, version: fieldpath.APIVersion(kind.GroupVersion().String()), subresource: subresource,
+		sets: s.sets, missing: s.missing, unchanging: s.unchanging, log: s.log,
+	}
 }
 
 // ResetFields reads from a storage the fields it resets, for For.

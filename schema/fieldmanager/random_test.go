@@ -133,14 +133,14 @@ func keep(rng *rand.Rand, tree map[string]any, chance float64) map[string]any {
 	return out
 }
 
-type owners struct {
+type oddEntries struct {
 	name     string
 	entries  []metav1.ManagedFieldsEntry
 	sentOnly bool // cannot be in the store: upstream panics on it
 }
 
 // oddOwners are managedFields that no field manager wrote, or not for this version.
-func oddOwners(e endpoint) []owners {
+func oddOwners(e endpoint) []oddEntries {
 	entry := func(change func(*metav1.ManagedFieldsEntry)) metav1.ManagedFieldsEntry {
 		out := metav1.ManagedFieldsEntry{
 			Manager: "someone", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: e.kind.GroupVersion().String(),
@@ -156,7 +156,7 @@ func oddOwners(e endpoint) []owners {
 		return func(m *metav1.ManagedFieldsEntry) { m.APIVersion = s }
 	}
 	list := func(all ...metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntry { return all }
-	return []owners{
+	return []oddEntries{
 		{name: "none", entries: list()},
 		{name: "one empty", entries: list(metav1.ManagedFieldsEntry{})},
 		{name: "plain", entries: list(entry(raw(`{"f:metadata":{"f:labels":{".":{}}}}`)))},

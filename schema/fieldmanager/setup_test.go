@@ -29,7 +29,14 @@ type endpoint struct {
 	hub         schema.GroupVersion
 	scheme      *runtime.Scheme
 	storage     rest.Storage
-	ours, stock *managedfields.FieldManager
+	ours, stock manager
+}
+
+// manager is what ours and upstream's have in common.
+type manager interface {
+	Update(live, obj runtime.Object, manager string) (runtime.Object, error)
+	UpdateNoErrors(live, obj runtime.Object, manager string) runtime.Object
+	Apply(live, config runtime.Object, manager string, force bool) (runtime.Object, error)
 }
 
 // fixture is built once: tests do not change it.
@@ -109,7 +116,7 @@ func (f *fixture) add(groups []*genericapiserver.APIGroupInfo) error {
 		if err != nil {
 			return err
 		}
-		if e.ours, err = f.factory.For(e.kind, e.hub, e.subresource, reset); err != nil {
+		if e.ours, err = f.factory.Manager(e.kind, e.hub, e.subresource, reset); err != nil {
 			return err
 		}
 		e.stock, err = managedfields.NewDefaultFieldManager(converter, runtime.UnsafeObjectConvertor(e.scheme), e.scheme, e.scheme,
