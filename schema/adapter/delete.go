@@ -53,6 +53,9 @@ func (s *Store) Delete(
 		if err == nil {
 			err = res.Err
 		}
+		if err == nil {
+			s.turns.deleted(k)
+		}
 		switch {
 		case err == nil && opts.IgnoreStoreReadError:
 			return nil

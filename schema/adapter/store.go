@@ -32,6 +32,8 @@ type Store struct {
 	codec  *object.Codec
 	prefix string // with a slash at both ends
 
+	turns turns
+
 	sizes atomic.Bool // Stats is asked for sizes
 	floor atomic.Uint64
 

@@ -28,7 +28,7 @@ func (s *Store) GuaranteedUpdate(
 		return fmt.Errorf("unable to convert output object to pointer: %w", err)
 	}
 	st, err := s.begin(ctx, k)
-	for {
+	for conflicts := 0; ; {
 		if err != nil {
 			return err
 		}
@@ -38,6 +38,9 @@ func (s *Store) GuaranteedUpdate(
 		next, plain, refusal := s.tryUpdate(key, st, preconditions, tryUpdate)
 		if refusal != nil {
 			if st, err = s.again(ctx, k, st, refusal); err != nil {
+				if isStale(err) {
+					s.turns.lost(ctx, k)
+				}
 				return err
 			}
 			continue
@@ -75,13 +78,17 @@ func (s *Store) GuaranteedUpdate(
 		v, rev, err := s.write(ctx, op, next, plain)
 		switch {
 		case err == nil:
+			s.turns.written(k)
 			return s.showWritten(ctx, v, rev, out)
 		case errors.Is(err, storage.ErrConflict), errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrExists):
 		default:
 			return s.fail(opName("update", k), err)
 		}
-		st, err = s.refresh(ctx, k)
-		if err != nil {
+		if conflicts++; conflicts > 1 {
+			// A second time: it goes on until it succeeds, unlike an update of a given revision, which is refused now.
+			s.turns.lost(ctx, k)
+		}
+		if st, err = s.refresh(ctx, k); err != nil {
 			return err
 		}
 	}
