@@ -59,10 +59,11 @@ fuzz:
 fuzz-ci:
 	FUZZTIME=$(FUZZTIME_CI) .ci/fuzz $(FUZZ_CI)
 
-# Upstream's end-to-end tests: all that ever passed, or a random sample of them.
+# Upstream's end-to-end tests: all that ever passed, or a sample of them. The sample is the one of the seed, the same each
+# time; E2E_SEED=0 draws another one.
 E2E = cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./e2e -count=1 -v -timeout 150m -run '^TestRun$$' -args
 E2E_SAMPLE = 20
-E2E_SEED = 0
+E2E_SEED = 1
 
 e2e: build
 	$(E2E) -passed

@@ -13,8 +13,13 @@
 //	-focus RE     the tests whose full names match
 //	-group NAME   the cluster of -names and -focus, or the only one of -passed: nodes, no-nodes, long-jobs
 //	-procs N      processes that run tests; those marked [Serial] run alone, after the others
+//	-again=false  do not run tests that failed once more
 //	-update       write what passed on all targets, and is on no list, into the lists
 //	-out DIR      keep logs and reports there
+//
+// Many of upstream's tests wait for something within seconds, and on a machine of two cores one of them fails now and then.
+// So a few that failed are run again, alone: one that passes then counts as passed, and is named at the end of the output
+// together with those that failed twice.
 //
 // The environment chooses the databases (see package harness).
 package e2e

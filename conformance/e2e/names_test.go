@@ -116,7 +116,7 @@ func TestReport(t *testing.T) {
 <testsuites tests="5"><testsuite name="Kubernetes e2e suite" tests="5">
 <testcase name="[SynchronizedBeforeSuite]" status="passed" time="0.1"></testcase>
 <testcase name="[ReportAfterSuite] log check" status="failed" time="0"><failure message="it said so" type="failed">more</failure></testcase>
-<testcase name="[It] [sig-b] fails" status="failed" time="1.5"><failure message="" type="failed">because</failure></testcase>
+<testcase name="[It] [sig-b] fails" status="failed" time="1.5"><failure message="" type="failed">because</failure><system-err>STEP: waits</system-err></testcase>
 <testcase name="[It] [sig-a] passes" status="passed" time="2"></testcase>
 <testcase name="[It] [sig-c] is not asked for" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
 <testcase name="[It] [sig-d] cannot" status="skipped" time="0"><skipped message="skipped - no node"></skipped></testcase>
@@ -131,7 +131,7 @@ func TestReport(t *testing.T) {
 	want := []result{
 		{Name: "[ReportAfterSuite] log check", Status: "failed", Why: "it said so"},
 		{Name: "[sig-a] passes", Status: "passed", Took: 2 * time.Second},
-		{Name: "[sig-b] fails", Status: "failed", Took: 1500 * time.Millisecond, Why: "because"},
+		{Name: "[sig-b] fails", Status: "failed", Took: 1500 * time.Millisecond, Why: "because", Log: "STEP: waits"},
 		{Name: "[sig-d] cannot", Status: "skipped", Why: "skipped - no node"},
 		{Name: "[sig-e] never ran", Status: missing, Why: "no such test, or the run ended before it"},
 	}
@@ -140,5 +140,38 @@ func TestReport(t *testing.T) {
 	}
 	if shown, want := table(got), "5 tests, 2 failed, 1 missing, 1 passed, 1 skipped"; !strings.HasSuffix(shown, want) {
 		t.Errorf("the table does not end with %q:\n%s", want, shown)
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	one, two := result{Name: "[sig-a] one", Status: "failed", Why: "too late", Log: "waiting"}, result{Name: "[sig-a] two", Status: "failed", Why: "wrong"}
+	v := verdict{
+		suite:   &suite{target: "sqlite", group: groups[0], names: []string{one.Name, two.Name}, listed: []string{"[sig-a] listed"}},
+		results: []result{one, two, {Name: "[sig-a] neither named nor listed", Status: "failed"}, {Name: "[sig-a] listed", Status: "passed"}},
+		log:     "it served",
+	}
+	if diff := cmp.Diff([]string{one.Name, two.Name}, namesOf(v.failed())); diff != "" {
+		t.Errorf("failed at first (-want +got):\n%s", diff)
+	}
+	passed := result{Name: one.Name, Status: "passed"}
+	v.again([]result{passed, {Name: two.Name, Status: "failed", Why: "wrong again"}, {Name: "[AfterSuite]", Status: "failed"}})
+	if diff := cmp.Diff([]result{two, {Name: "[AfterSuite]", Status: "failed"}}, v.failed()); diff != "" {
+		t.Errorf("failed twice (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]result{one}, v.atFirst); diff != "" {
+		t.Errorf("failed at first and passed then (-want +got):\n%s", diff)
+	}
+	for _, want := range []string{
+		"FAILED AT FIRST, passed when run alone, on sqlite, nodes: [sig-a] one\n    too late\n", "    waiting\n",
+		"\nFAILED on sqlite, nodes: [sig-a] two\n    wrong\n", "-group=nodes -focus='(\\[sig-a\\] two)$'", "    it served\n",
+	} {
+		if !strings.Contains(v.String(), want) {
+			t.Errorf("no %q in\n%s", want, v)
+		}
+	}
+	well := verdict{suite: v.suite, results: []result{passed}}
+	if got := well.String(); got != "" {
+		t.Errorf("nothing failed, and this is said:\n%s", got)
 	}
 }

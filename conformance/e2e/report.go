@@ -16,6 +16,7 @@ type result struct {
 	Status string // passed, failed, timedout, panicked, skipped …; missing when nothing was reported
 	Took   time.Duration
 	Why    string
+	Log    string // the end of what it printed
 }
 
 func (r result) passed() bool { return r.Status == "passed" }
@@ -38,6 +39,7 @@ func readReport(file string) ([]result, error) {
 				Failure *cause  `xml:"failure"`
 				Error   *cause  `xml:"error"`
 				Skipped *cause  `xml:"skipped"`
+				Log     string  `xml:"system-err"`
 			} `xml:"testcase"`
 		} `xml:"testsuite"`
 	}
@@ -52,7 +54,7 @@ func readReport(file string) ([]result, error) {
 			if !isTest && c.Status == "passed" {
 				continue
 			}
-			r := result{Name: name, Status: c.Status, Took: time.Duration(c.Time * float64(time.Second))}
+			r := result{Name: name, Status: c.Status, Took: time.Duration(c.Time * float64(time.Second)), Log: end(c.Log, 40)}
 			for _, why := range []*cause{c.Failure, c.Error, c.Skipped} {
 				if why != nil {
 					r.Why = why.String()
@@ -129,4 +131,10 @@ func abbreviate(why string) string {
 		return why
 	}
 	return strings.ToValidUTF8(why[:most], "") + " …"
+}
+
+// end returns the last lines of a text.
+func end(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -3,12 +3,10 @@ package e2e
 import (
 	"cmp"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +24,7 @@ var (
 	procs      = flag.Int("procs", 4, "processes that run tests")
 	update     = flag.Bool("update", false, "add what passed on all targets to the group's list")
 	limit      = flag.Duration("limit", 40*time.Minute, "how long the tests of one group may take on one target")
+	again      = flag.Bool("again", true, "run tests that failed once more, alone, when they are few; they count as passed when they pass then")
 	out        = flag.String("out", "", "directory that keeps logs and reports")
 )
 
@@ -51,46 +50,49 @@ func TestRun(t *testing.T) {
 	}
 	var mu sync.Mutex
 	passes := map[string]int{} // on how many targets
+	var verdicts []verdict
 	for _, target := range targets {
 		t.Run(string(target), func(t *testing.T) {
 			for _, s := range runs {
-				s.target, s.procs, s.limit = target, *procs, *limit
+				s.target, s.procs, s.limit, s.again, s.listed = target, *procs, *limit, *again, lists[s.group.name]
 				if *out != "" {
 					s.out = filepath.Join(*out, string(target), s.group.name)
 				}
 				t.Run(s.group.name, func(t *testing.T) {
 					t.Parallel() // most of the time tests wait
-					passed := s.judge(t, lists[s.group.name])
+					v := s.judge(t)
 					mu.Lock()
 					defer mu.Unlock()
-					for _, name := range passed {
-						passes[name]++
+					verdicts = append(verdicts, v)
+					for _, r := range v.results {
+						if r.passed() {
+							passes[r.Name]++
+						}
 					}
 				})
 			}
 		})
+	}
+	// Last, where the end of a long log shows it.
+	for _, v := range verdicts {
+		if shown := v.String(); shown != "" {
+			t.Log(shown)
+		}
 	}
 	if *update {
 		record(t, runs[0].group, lists, passes, len(targets))
 	}
 }
 
-// judge runs the tests and returns the names of those that passed. It is an error when one that was named, or that is
-// listed, did not.
-func (s *suite) judge(t *testing.T, listed []string) []string {
+// judge runs the tests. It is an error when one that was named, or that is listed, did not pass.
+func (s *suite) judge(t *testing.T) verdict {
 	t.Helper()
-	results := s.run(t)
-	t.Logf("%s, %s\n%s", s.target, s.group.name, table(results))
-	var passed []string
-	for _, r := range results {
-		switch {
-		case r.passed():
-			passed = append(passed, r.Name)
-		case slices.Contains(s.names, r.Name), slices.Contains(listed, r.Name), !strings.HasPrefix(r.Name, "[sig-"):
-			t.Errorf("%s: %s\n%s", r.Status, r.Name, again(s.target, s.group, r.Name))
-		}
+	v := s.run(t)
+	t.Logf("%s, %s\n%s", s.target, s.group.name, table(v.results))
+	for _, r := range v.failed() {
+		t.Errorf("%s: %s", r.Status, r.Name)
 	}
-	return passed
+	return v
 }
 
 // chosen returns what the flags ask for: the tests of each group.
@@ -155,12 +157,6 @@ func record(t *testing.T, g group, lists map[string][]string, passes map[string]
 	}
 }
 
-// again says how to run one test again.
-func again(target harness.Target, g group, name string) string {
-	return fmt.Sprintf("run it again, in conformance: ROWLOCK_TEST_TARGET=%s go test ./e2e -count=1 -v -timeout=60m -run=TestRun -args -out=/tmp/e2e -group=%s -focus='%s'",
-		target, g.name, strings.ReplaceAll(focus([]string{name}), "'", `'\''`))
-}
-
 // lastLines returns the end of a file.
 func lastLines(t *testing.T, file string, n int) string {
 	t.Helper()
@@ -168,8 +164,7 @@ func lastLines(t *testing.T, file string, n int) string {
 	if err != nil {
 		return err.Error()
 	}
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	return end(string(data), n)
 }
 
 // keepLogs copies the logs of a cluster's processes.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -24,8 +25,10 @@ type suite struct {
 	group  group
 	focus  string   // an expression for full names
 	names  []string // that have to be among the results
+	listed []string // that are errors too when they are among the results and did not pass
 	procs  int
 	limit  time.Duration
+	again  bool   // run a few that failed once more
 	out    string // directory for logs and reports that outlives the test; may be empty
 }
 
@@ -81,10 +84,13 @@ func signer(t *testing.T, dir string) (crt, key string) {
 	return crt, key
 }
 
-// run starts a cluster with its controllers, runs the tests and returns how each ended.
-func (s *suite) run(t *testing.T) []result {
+// run starts a cluster with its controllers, runs the tests and says how each ended. Those that failed, when they are few,
+// are run once more, one after the other with nothing beside them.
+func (s *suite) run(t *testing.T) verdict {
 	t.Helper()
-	binary, ginkgo, kubectl := harness.Suite(t), harness.Ginkgo(t), harness.Kubectl(t)
+	harness.Suite(t) // which takes minutes, and no server should wait meanwhile
+	harness.Ginkgo(t)
+	harness.Kubectl(t)
 	cluster, server := s.start(t)
 	dir := s.out
 	if dir == "" {
@@ -95,6 +101,28 @@ func (s *suite) run(t *testing.T) []result {
 		}
 		t.Cleanup(func() { keepLogs(t, cluster.Dir, dir) })
 	}
+	v := verdict{suite: s}
+	v.results = complete(s.attempt(t, server, dir, s.focus, s.procs), s.names)
+	failed := v.failed()
+	if len(failed) == 0 {
+		return v
+	}
+	v.log = lastLines(t, server.Log, 30)
+	names := namesOf(failed)
+	if !s.again || len(failed) > mostAgain || slices.ContainsFunc(names, func(name string) bool { return !isTest(name) }) {
+		return v
+	}
+	dir = filepath.Join(dir, "again")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v.again(complete(s.attempt(t, server, dir, focus(names), 1), names))
+	return v
+}
+
+// attempt runs the tests of a focus once and returns how each ended. It leaves what they print in a directory.
+func (s *suite) attempt(t *testing.T, server *harness.Server, dir, focus string, procs int) []result {
+	t.Helper()
 	report := filepath.Join(dir, "junit_01.xml")
 	if err := os.Remove(report); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
@@ -104,14 +132,13 @@ func (s *suite) run(t *testing.T) []result {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	procs := s.procs
 	if s.names != nil {
 		procs = min(procs, len(s.names))
 	}
-	cmd := exec.CommandContext(t.Context(), ginkgo,
-		"--nodes="+strconv.Itoa(procs), "--timeout="+s.limit.String(), "--no-color", "--silence-skips", "--focus="+s.focus,
-		binary, "--",
-		"--kubeconfig="+server.Kubeconfig, "--kubectl-path="+kubectl, "--provider=skeleton",
+	cmd := exec.CommandContext(t.Context(), harness.Ginkgo(t),
+		"--nodes="+strconv.Itoa(procs), "--timeout="+s.limit.String(), "--no-color", "--silence-skips", "--focus="+focus,
+		harness.Suite(t), "--",
+		"--kubeconfig="+server.Kubeconfig, "--kubectl-path="+harness.Kubectl(t), "--provider=skeleton",
 		"--num-nodes="+strconv.Itoa(s.group.nodes), "--allowed-not-ready-nodes=-1", "--minStartupPods=-1", // nothing to wait for
 		"--dump-logs-on-failure=false", "--disable-log-dump", "--report-dir="+dir)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
@@ -125,5 +152,5 @@ func (s *suite) run(t *testing.T) []result {
 	if err != nil {
 		t.Fatalf("the tests gave no report: %v; %v\n%s", ended, err, lastLines(t, log.Name(), 40))
 	}
-	return complete(results, s.names)
+	return results
 }
