@@ -6,13 +6,12 @@ import (
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/endpoints/handlers"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/rowlock-io/rowlock/schema/catalogue"
-	"github.com/rowlock-io/rowlock/server/resources/narrow"
+	"github.com/rowlock-io/rowlock/server/resources/write"
 )
 
 // endpoint is a resource or subresource with its handlers; each is made at its first use.
@@ -141,9 +140,6 @@ func firstSegment(info *request.RequestInfo) string {
 	return first
 }
 
-// patchTypes are the patches that upstream accepts by default.
-var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
-
 func (ep *endpoint) build(verb string) http.HandlerFunc {
 	s := ep.src.Storage
 	admit := ep.h.cfg.Admission
@@ -172,28 +168,28 @@ func (ep *endpoint) build(verb string) http.HandlerFunc {
 		}))
 	case request.MethodPost:
 		if c, ok := s.(rest.NamedCreater); ok {
-			return ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.CreateNamedResource(c, sc, admit) })
+			return ep.written(func(h *write.Handlers) http.HandlerFunc {
+				return h.CreateNamed(c, ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.CreateNamedResource(c, sc, admit) }))
+			})
 		}
 		if c, ok := s.(rest.Creater); ok {
-			reply := ep.newReply()
-			return reply.asked(ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
-				return handlers.CreateResource(reply.creater(c), sc, admit)
-			}))
+			return ep.written(func(h *write.Handlers) http.HandlerFunc {
+				return h.Create(c, ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.CreateResource(c, sc, admit) }))
+			})
 		}
 	case request.MethodPut:
 		if u, ok := s.(rest.Updater); ok {
-			reply := ep.newReply()
-			return reply.asked(ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
-				return handlers.UpdateResource(reply.updater(u), sc, admit)
-			}))
+			return ep.written(func(h *write.Handlers) http.HandlerFunc {
+				return h.Update(u, ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.UpdateResource(u, sc, admit) }))
+			})
 		}
 	case request.MethodPatch:
 		if p, ok := s.(rest.Patcher); ok {
-			reply := ep.newReply()
-			patches := narrow.For(ep.res.Group.Scheme, ep.src.Kind, func(sc *handlers.RequestScope) http.HandlerFunc {
-				return handlers.PatchResource(reply.patcher(p), sc, admit, patchTypes)
+			return ep.written(func(h *write.Handlers) http.HandlerFunc {
+				return h.Patch(p, ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc {
+					return handlers.PatchResource(p, sc, admit, write.PatchTypes)
+				}))
 			})
-			return reply.asked(ep.scoped(patches.Handler))
 		}
 	case request.MethodDelete:
 		if d, ok := s.(rest.GracefulDeleter); ok {
@@ -218,11 +214,33 @@ func (ep *endpoint) build(verb string) http.HandlerFunc {
 // answered from bytes never do.
 func (ep *endpoint) scoped(build func(*handlers.RequestScope) http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
-		ep.once.Do(func() { ep.scope, ep.scopeErr = ep.h.scope(ep.res, ep.src) })
-		if ep.scopeErr != nil {
-			ep.h.fail(w, req, ep.src.GroupVersionResource.GroupVersion(), apierrors.NewInternalError(ep.scopeErr))
-			return
+		if ep.ready(w, req) {
+			build(ep.scope)(w, req)
 		}
-		build(ep.scope)(w, req)
+	}
+}
+
+// ready makes the scope, or answers that it cannot be made.
+func (ep *endpoint) ready(w http.ResponseWriter, req *http.Request) bool {
+	ep.once.Do(func() { ep.scope, ep.scopeErr = ep.h.scope(ep.res, ep.src) })
+	if ep.scopeErr != nil {
+		ep.h.fail(w, req, ep.src.GroupVersionResource.GroupVersion(), apierrors.NewInternalError(ep.scopeErr))
+	}
+	return ep.scopeErr == nil
+}
+
+// written is a handler for writes, made at the first of them.
+func (ep *endpoint) written(build func(*write.Handlers) http.HandlerFunc) http.HandlerFunc {
+	made := sync.OnceValue(func() http.HandlerFunc {
+		cfg := write.Config{Scope: ep.scope, Fields: ep.scope.FieldManager, Admission: ep.h.cfg.Admission, Scheme: ep.res.Group.Scheme, Traced: ep.h.cfg.Traced}
+		if ep.res.StoredVersion && ep.src.Kind == ep.res.Kind {
+			cfg.Stored = write.NewStored(ep.src.Kind, ep.res.Storage)
+		}
+		return build(write.New(cfg))
+	})
+	return func(w http.ResponseWriter, req *http.Request) {
+		if ep.ready(w, req) {
+			made()(w, req)
+		}
 	}
 }

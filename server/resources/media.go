@@ -8,6 +8,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
+	"github.com/rowlock-io/rowlock/server/resources/write"
 	"github.com/rowlock-io/rowlock/server/restful"
 )
 
@@ -31,7 +32,7 @@ func (ep *endpoint) media(verb string) restful.Route {
 	case request.MethodConnect:
 		return r // whoever is connected to decides
 	case request.MethodPatch:
-		r.Consumes = patchTypes
+		r.Consumes = write.PatchTypes
 	case request.MethodList, request.MethodWatchList:
 		r.Produces = append(plain, streams...)
 		return r

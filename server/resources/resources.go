@@ -1,5 +1,6 @@
-// Package resources answers API requests for resources: it finds what is served under a path in the catalogue, and
-// hands reads of kept bytes to package read and everything else to upstream's endpoint handlers over the registries.
+// Package resources answers API requests for resources: it finds what is served under a path in the catalogue, and hands
+// reads of kept bytes to package read, writes to package write, and everything else to upstream's endpoint handlers over the
+// registries.
 package resources
 
 import (

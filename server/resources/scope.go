@@ -9,7 +9,6 @@ import (
 
 	"github.com/rowlock-io/rowlock/schema/catalogue"
 	"github.com/rowlock-io/rowlock/schema/fieldmanager"
-	"github.com/rowlock-io/rowlock/server/internal/stack"
 )
 
 // scope tells upstream's handlers how the objects of an endpoint are decoded, converted, named and written.
@@ -19,7 +18,7 @@ func (h *Handler) scope(res *catalogue.Resource, ep *catalogue.Endpoint) (*handl
 		Namer:                    handlers.ContextBasedNaming{Namer: h.namer, ClusterScoped: !res.Namespaced},
 		Serializer:               group.NegotiatedSerializer,
 		ParameterCodec:           group.ParameterCodec,
-		Creater:                  creater{group.Scheme},
+		Creater:                  group.Scheme,
 		Convertor:                group.Scheme,
 		Defaulter:                group.Scheme,
 		Typer:                    group.Scheme,
@@ -44,13 +43,4 @@ func (h *Handler) scope(res *catalogue.Resource, ep *catalogue.Endpoint) (*handl
 	}
 	s.FieldManager, err = h.cfg.FieldManagers.For(s.Kind, s.HubGroupVersion, ep.Subresource, reset)
 	return s, err
-}
-
-// creater is a scheme that makes objects for create handlers, which do so first on a goroutine of their own.
-type creater struct{ *runtime.Scheme }
-
-// New implements runtime.ObjectCreater.
-func (c creater) New(kind schema.GroupVersionKind) (runtime.Object, error) {
-	stack.Grow()
-	return c.Scheme.New(kind)
 }

@@ -1,3 +1,10 @@
+// Package narrow leaves out of patches what they do not name. To apply a patch is to turn an object into a tree of maps, or
+// into JSON, and back, which is most of the work of a patch: of a pod whose label is set that is all of its containers. What
+// a patch does not name cannot change by it: a patch is applied to the part of the object that it names, and the part is
+// completed before defaults are set, so that everything that follows sees the whole object.
+//
+// It is for merge patches and strategic merge patches. When one fails it has to be applied to the whole object, because
+// upstream's words may contain it.
 package narrow
 
 import (
@@ -7,10 +14,11 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// shape knows where the fields of a Go type stand, by the names that they have in JSON.
-type shape struct {
+// Shape knows where the fields of a Go type stand, by the names that they have in JSON.
+type Shape struct {
 	inline []int            // fields without a name: apiVersion and kind
 	fields map[string]field // all others
 }
@@ -20,8 +28,12 @@ type field struct {
 	below map[string]int // the fields of a struct; nil: it is copied as a whole
 }
 
-// shapeOf returns nil for types that are more than structs of fields.
-func shapeOf(obj runtime.Object) *shape {
+// ShapeOf returns the shape of a kind; nil for types that are more than structs of fields, or that the scheme does not know.
+func ShapeOf(scheme *runtime.Scheme, kind schema.GroupVersionKind) *Shape {
+	obj, err := scheme.New(kind)
+	if err != nil {
+		return nil
+	}
 	t := reflect.TypeOf(obj)
 	if t.Kind() != reflect.Pointer || t.Elem().Kind() != reflect.Struct || encodesItself(t.Elem()) {
 		return nil
@@ -30,7 +42,7 @@ func shapeOf(obj runtime.Object) *shape {
 	case runtime.Unstructured, runtime.NestedObjectDecoder, runtime.NestedObjectEncoder:
 		return nil
 	}
-	s := &shape{fields: map[string]field{}}
+	s := &Shape{fields: map[string]field{}}
 	t = t.Elem()
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -99,23 +111,23 @@ func encodesItself(t reflect.Type) bool {
 	return false
 }
 
-// part returns a new object of obj's type that has the touched fields only. It shares what lies below them with obj.
-func (s *shape) part(obj runtime.Object, fields touched) runtime.Object {
+// Part returns a new object of obj's type that has the touched fields only. It shares what lies below them with obj.
+func (s *Shape) Part(obj runtime.Object, fields Touched) runtime.Object {
 	from := reflect.ValueOf(obj).Elem()
 	to := reflect.New(from.Type())
 	s.copy(to.Elem(), from, fields)
 	return to.Interface().(runtime.Object)
 }
 
-// complete sets what is not touched in obj to a copy of what it is in whole, an object of the same type.
-func (s *shape) complete(obj, whole runtime.Object, fields touched) {
+// Complete sets what is not touched in obj to a copy of what it is in whole, an object of the same type.
+func (s *Shape) Complete(obj, whole runtime.Object, fields Touched) {
 	from, all := reflect.ValueOf(obj).Elem(), reflect.ValueOf(whole.DeepCopyObject()).Elem()
 	s.copy(all, from, fields)
 	from.Set(all)
 }
 
 // copy sets the touched fields of to, and its kind, to those of from.
-func (s *shape) copy(to, from reflect.Value, fields touched) {
+func (s *Shape) copy(to, from reflect.Value, fields Touched) {
 	for _, i := range s.inline {
 		to.Field(i).Set(from.Field(i))
 	}

@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// touched are the fields that a patch names: of each field of the object the fields below it, or nil for all of it.
-type touched map[string]map[string]bool
+// Touched are the fields that a patch names: of each field of the object the fields below it, or nil for all of it.
+type Touched map[string]map[string]bool
 
-// read returns the fields that a patch names, and false where it cannot be told or is the whole object.
-func read(patch []byte, strategic bool) (touched, bool) {
+// Read returns the fields that a patch names, and false where it cannot be told or is the whole object.
+func Read(patch []byte, strategic bool) (Touched, bool) {
 	var top map[string]json.RawMessage
 	if json.Unmarshal(patch, &top) != nil || top == nil {
 		return nil, false
 	}
-	fields := make(touched, len(top))
+	fields := make(Touched, len(top))
 	for name, value := range top {
 		switch {
 		case name == "kind" || name == "apiVersion": // may say that the object is another one

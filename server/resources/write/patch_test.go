@@ -1,4 +1,4 @@
-package narrow
+package write
 
 import (
 	"bytes"
@@ -34,6 +34,8 @@ import (
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	_ "k8s.io/kubernetes/pkg/apis/networking/install"
 	_ "k8s.io/kubernetes/pkg/apis/rbac/install"
+
+	"github.com/rowlock-io/rowlock/server/resources/narrow"
 )
 
 const patchCases = 20 // of each kind and type of patch
@@ -56,8 +58,8 @@ var kinds = []schema.GroupVersionKind{
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole"},
 }
 
-// TestNarrowedEqualsWhole patches random objects with random patches, good and bad, both ways.
-func TestNarrowedEqualsWhole(t *testing.T) {
+// TestPatchesEqualUpstream patches random objects with random patches, good and bad, with our handlers and upstream's.
+func TestPatchesEqualUpstream(t *testing.T) {
 	t.Parallel()
 	seed := time.Now().UnixNano()
 	t.Logf("seed %d", seed)
@@ -72,7 +74,7 @@ func TestNarrowedEqualsWhole(t *testing.T) {
 					narrowed += p.compare(stored, p.patch(stored, other, strategic, n), strategic)
 				}
 			}
-			if p.patches.shape != nil && narrowed < patchCases/2 {
+			if p.ours.shape() != nil && narrowed < patchCases/2 {
 				t.Errorf("%d of %d patches were narrowed: the test shows nothing", narrowed, 2*patchCases)
 			}
 		})
@@ -81,13 +83,14 @@ func TestNarrowedEqualsWhole(t *testing.T) {
 
 // player holds what patches of one kind need.
 type player struct {
-	t       *testing.T
-	kind    schema.GroupVersionKind
-	rng     *rand.Rand
-	fill    func(...any)
-	scope   *handlers.RequestScope
-	store   *store
-	patches *Patches
+	t      *testing.T
+	kind   schema.GroupVersionKind
+	rng    *rand.Rand
+	fill   func(...any)
+	scope  *handlers.RequestScope
+	store  *store
+	ours   *Handlers
+	theirs http.HandlerFunc
 }
 
 func newPlayer(t *testing.T, kind schema.GroupVersionKind, seed int64) *player {
@@ -110,9 +113,9 @@ func newPlayer(t *testing.T, kind schema.GroupVersionKind, seed int64) *player {
 		Resource:                 kind.GroupVersion().WithResource("things"), Kind: kind, HubGroupVersion: hub, MetaGroupVersion: metav1.SchemeGroupVersion,
 		MaxRequestBodyBytes: 1 << 20, FieldManager: manager,
 	}
-	p.patches = For(scheme, kind, func(sc *handlers.RequestScope) http.HandlerFunc {
-		return handlers.PatchResource(p.store, sc, admission.NewChainHandler(), []string{string(types.MergePatchType), string(types.StrategicMergePatchType)})
-	})
+	admit := admission.NewChainHandler()
+	p.ours = New(Config{Scope: p.scope, Fields: manager, Admission: admit, Scheme: scheme})
+	p.theirs = handlers.PatchResource(p.store, p.scope, admit, PatchTypes)
 	return p
 }
 
@@ -252,52 +255,24 @@ func (p *player) compare(stored runtime.Object, patch []byte, strategic bool) in
 	query := []string{"", "?fieldValidation=Strict", "?fieldValidation=Warn"}[p.rng.Intn(3)]
 	p.store.obj = stored.DeepCopyObject()
 	before := p.store.obj.DeepCopyObject()
-	got := p.send(p.patches.Handler(p.scope), patch, query, strategic)
+	got := p.send(p.ours.Patch(p.store, p.unexpected), patch, query, strategic)
 	if diff := cmp.Diff(before, p.store.obj); diff != "" {
 		p.t.Fatalf("the stored object was changed by %s (-before +after):\n%s", patch, diff)
 	}
-	want := p.send(p.patches.build(p.scope), patch, query, strategic)
+	want := p.send(p.theirs, patch, query, strategic)
 	if diff := cmp.Diff(want, got); diff != "" {
-		p.t.Fatalf("%s, strategic %v, %q (-whole +narrowed):\n%s", patch, strategic, query, diff)
+		p.t.Fatalf("%s, strategic %v, %q (-theirs +ours):\n%s", patch, strategic, query, diff)
 	}
-	if _, ok := read(patch, strategic); ok && p.patches.shape != nil {
+	if _, ok := narrow.Read(patch, strategic); ok && p.ours.shape() != nil {
 		return 1
 	}
 	return 0
 }
 
-// TestLateFailure: an answer that has begun is not followed by another one.
-func TestLateFailure(t *testing.T) {
-	t.Parallel()
-	for _, failsFirst := range []bool{false, true} {
-		runs := 0
-		p := For(legacyscheme.Scheme, kinds[0], nil)
-		p.build = func(scope *handlers.RequestScope) http.HandlerFunc {
-			return func(w http.ResponseWriter, _ *http.Request) {
-				runs++
-				narrowed, first := scope.Serializer.(serializer)
-				if first && failsFirst {
-					narrowed.view.failed.Store(true)
-				}
-				w.WriteHeader(http.StatusGatewayTimeout)
-				if first {
-					narrowed.view.failed.Store(true)
-				}
-				_, _ = w.Write([]byte("x"))
-			}
-		}
-		req := httptest.NewRequest(http.MethodPatch, "/things/one", bytes.NewReader([]byte("{}")))
-		req.Header.Set("Content-Type", string(types.MergePatchType))
-		w := httptest.NewRecorder()
-		p.Handler(&handlers.RequestScope{Serializer: legacyscheme.Codecs})(w, req)
-		want := 1
-		if failsFirst {
-			want = 2
-		}
-		if runs != want || w.Code != http.StatusGatewayTimeout || w.Body.String() != "x" {
-			t.Errorf("failed before the answer %v: %d runs, %d %q", failsFirst, runs, w.Code, w.Body)
-		}
-	}
+// unexpected is upstream's handler where ours should answer.
+func (p *player) unexpected(http.ResponseWriter, *http.Request) {
+	p.t.Helper()
+	p.t.Error("the request was not taken")
 }
 
 // answer is what a client gets.

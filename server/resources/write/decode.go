@@ -1,0 +1,76 @@
+package write
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/warning"
+)
+
+// decode decodes the object in a body, and warns of fields that are unknown or come twice, or refuses them.
+func (h *Handlers) decode(req *http.Request, in *decoders, body []byte, into runtime.Object, asked string, s *span) (runtime.Object, schema.GroupVersion, error) {
+	validate := directive(asked)
+	s.event("About to convert to expected version")
+	obj, kind, err := in.decode(body, h.scope.Kind, into, isStrict(validate))
+	if err != nil {
+		strict, ok := runtime.AsStrictDecodingError(err)
+		if !ok || obj == nil || validate != metav1.FieldValidationWarn {
+			return nil, schema.GroupVersion{}, h.undecodable(err, into, kind, body)
+		}
+		warnAll(req.Context(), strict.Errors())
+	}
+	return obj, kind.GroupVersion(), nil
+}
+
+// undecodable says what could not be decoded.
+func (h *Handlers) undecodable(err error, into runtime.Object, kind *schema.GroupVersionKind, body []byte) error {
+	kinds, _, unknown := h.scope.Typer.ObjectKinds(into)
+	switch {
+	case unknown != nil:
+		return apierrors.NewBadRequest(unknown.Error())
+	case kind != nil && kind.Kind != "":
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", kind.Kind, kind.Version, kinds[0].Kind, err))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", kinds[0].Kind, err, summary(body)))
+}
+
+// summary shows the beginning of a body.
+func summary(body []byte) string {
+	const most = 30
+	if len(body) == 0 {
+		return "<empty>"
+	}
+	show := func(part []byte) string { return string(part) }
+	if body[0] != '{' {
+		show = hex.EncodeToString
+	}
+	if len(body) > most {
+		return show(body[:most]) + " ..."
+	}
+	return show(body)
+}
+
+// warnAll warns of each error. Those of YAML come as one, with a line for each.
+func warnAll(ctx context.Context, errs []error) {
+	for _, err := range errs {
+		text := err.Error()
+		lines, ok := strings.CutPrefix(text, "yaml: unmarshal errors:\n")
+		if !ok {
+			lines, ok = strings.CutPrefix(text, "error converting YAML to JSON: yaml: unmarshal errors:\n")
+		}
+		if !ok {
+			warning.AddWarning(ctx, "", text)
+			continue
+		}
+		for line := range strings.SplitSeq(lines, "\n") {
+			warning.AddWarning(ctx, "", strings.TrimSpace(line))
+		}
+	}
+}
