@@ -75,14 +75,21 @@ func (m *Manager) merged(live, config runtime.Object, before owners, self identi
 	if err != nil {
 		return nil, nil, says("failed to create typed patch object (%v): %v", describe(config), err)
 	}
-	liveTyped, err := m.types.ObjectToTyped(versioned, typed.AllowDuplicates)
-	if err != nil {
-		return nil, nil, says("failed to create typed live object (%v): %v", describe(versioned), err)
+	part, result, after, err, ok := m.narrowed(versioned, config, configTyped, before, self, force)
+	if !ok {
+		liveTyped, err := m.types.ObjectToTyped(versioned, typed.AllowDuplicates)
+		if err != nil {
+			return nil, nil, says("failed to create typed live object (%v): %v", describe(versioned), err)
+		}
+		w := &write{Manager: m, live: liveTyped}
+		if result, after, err = w.apply(configTyped, before, self, force); err != nil {
+			return nil, nil, err
+		}
+	} else if err != nil {
+		return nil, nil, err
 	}
-	w := &write{Manager: m, live: liveTyped}
-	result, after, err := w.apply(configTyped, before, self, force)
-	if err != nil || result == nil {
-		return nil, after, err
+	if result == nil {
+		return nil, after, nil
 	}
 	out, err := m.types.TypedToObject(result)
 	if err != nil {
@@ -90,6 +97,9 @@ func (m *Manager) merged(live, config runtime.Object, before owners, self identi
 	}
 	if out, err = m.toVersion(out); err != nil {
 		return nil, nil, says("failed to convert new object (%v) to proper version: %v", describe(config), err)
+	}
+	if part != nil {
+		part.complete(out)
 	}
 	m.defaulter.Default(out)
 	if out, err = m.objects.ConvertToVersion(out, m.hub); err != nil {

@@ -121,10 +121,17 @@ func (p *player) play() {
 		p.step("without metadata", created, update("creator"))
 		return
 	}
+	config := applied(keep(p.rng, p.versioned(created), 0.7))
+	p.step("create by apply", config, apply("applier", false))
+	p.step("apply the same again", config, apply("applier", false))
+	p.live = empty
 	p.step("create", created, update("creator"))
 	p.step("update", p.changed(), update("updater"))
 	p.step("update without change", p.live.DeepCopyObject(), update("idle"))
-	p.step("apply", p.configuration(), apply("applier", false))
+	config = p.configuration()
+	p.step("apply", config, apply("applier", false))
+	p.step("apply the same", config, apply("applier", true))
+	p.step("apply the same by another", config, apply("another", false))
 	p.step("apply forced", p.configuration(), apply("applier", true))
 	p.step("apply by another", p.configuration(), apply("another", false))
 	p.step("apply by another, forced", p.configuration(), apply("another", true))
@@ -190,8 +197,30 @@ func (p *player) step(name string, obj runtime.Object, w act) {
 		p.outcomes[noChange].Add(1)
 	default:
 		p.outcomes[worked].Add(1)
-		p.live = stock
+		p.live = p.stored(stock)
 	}
+}
+
+// stored is an object as it is read after it was written: it went through JSON, which knows no empty lists where there are none.
+func (p *player) stored(obj runtime.Object) runtime.Object {
+	versioned, err := p.e.scheme.ConvertToVersion(obj, p.e.kind.GroupVersion())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	data, err := json.Marshal(versioned)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	read := mustNewOf(p.t, p.e, p.e.kind.GroupVersion())
+	if err := json.Unmarshal(data, read); err != nil {
+		p.t.Fatal(err)
+	}
+	p.e.scheme.Default(read)
+	out, err := p.e.scheme.ConvertToVersion(read, p.e.hub)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return out
 }
 
 func (p *player) equal(where string, ours, stock runtime.Object) {

@@ -156,7 +156,12 @@ func TestSharedObjectsStay(t *testing.T) {
 
 func mustNew(t *testing.T, e endpoint) runtime.Object {
 	t.Helper()
-	obj, err := e.scheme.New(e.hub.WithKind(e.kind.Kind))
+	return mustNewOf(t, e, e.hub)
+}
+
+func mustNewOf(t *testing.T, e endpoint, gv schema.GroupVersion) runtime.Object {
+	t.Helper()
+	obj, err := e.scheme.New(gv.WithKind(e.kind.Kind))
 	if err != nil {
 		t.Fatal(err)
 	}
