@@ -97,7 +97,7 @@ func (s *Store) Stats(ctx context.Context) (apistorage.Stats, error) {
 	if s.sizes.Load() && stats.ObjectCount > 0 {
 		var total int64
 		snap.Scan("", storage.Key{}, func(e *cache.Entry) bool {
-			total += int64(len(e.Data))
+			total += int64(e.Size())
 			return true
 		})
 		stats.EstimatedAverageObjectSizeBytes = total / stats.ObjectCount

@@ -50,6 +50,7 @@ type attrs struct {
 	labels    pairs
 	fields    pairs
 	hasFields bool
+	own       bool // the strings share no memory with the object's bytes
 }
 
 // Attrs returns the object's labels and selectable fields, as Config.GetAttrs gives them. The maps are the caller's.

@@ -81,7 +81,7 @@ func TestSeedBeforeCommitted(t *testing.T) {
 	cfg.Hot = object.NewHot(1 << 20)
 	c := object.NewCodec(cfg)
 	e := entry(t, c, pod("a"), 7)
-	v := c.Written(e.Key, e.Data)
+	v := c.Written(e.Key, bytesOf(t, e))
 	v.Seed(pod("a"))
 	e.SetAux(v)
 	got, err := c.View(e).Object()

@@ -118,7 +118,7 @@ func (v *View) identityLocked() (storage.Key, storage.Revision) {
 // Plain returns the stored JSON, decrypted and as it is shown today. The bytes are shared: do not change them.
 func (v *View) Plain() ([]byte, error) {
 	if e := v.entry.Load(); e != nil && v.codec.asStored() {
-		return e.Data, nil
+		return e.Bytes()
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -132,7 +132,11 @@ func (v *View) Stale() bool {
 	if e == nil || v.codec.asStored() {
 		return false
 	}
-	_, stale, err := v.codec.open(e.Key, e.Data)
+	data, err := e.Bytes()
+	if err != nil {
+		return false // nobody can write it anew either
+	}
+	_, stale, err := v.codec.open(e.Key, data)
 	// What is known although it can no longer be decrypted is better written anew.
 	return stale || err != nil
 }
@@ -145,10 +149,11 @@ func (v *View) plainLocked() ([]byte, error) {
 	if e == nil {
 		return v.written.plain, nil
 	}
-	if v.codec.asStored() {
-		return e.Data, nil
+	data, err := e.Bytes()
+	if err != nil || v.codec.asStored() {
+		return data, err
 	}
-	plain, _, err := v.codec.open(e.Key, e.Data)
+	plain, _, err := v.codec.open(e.Key, data)
 	if err != nil {
 		return nil, err
 	}

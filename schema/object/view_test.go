@@ -81,6 +81,15 @@ func entry(t testing.TB, c *object.Codec, obj *example.Pod, rev storage.Revision
 	return cache.NewEntry(storage.Object{Key: key, Revision: rev, Data: data})
 }
 
+func bytesOf(t testing.TB, e *cache.Entry) []byte {
+	t.Helper()
+	data, err := e.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 func TestObject(t *testing.T) {
 	t.Parallel()
 	cfg, _ := podConfig()
@@ -88,8 +97,8 @@ func TestObject(t *testing.T) {
 	in := pod("a")
 	in.ResourceVersion, in.SelfLink = "99", "/x"
 	e := entry(t, c, in, 7)
-	if bytes.Contains(e.Data, []byte("resourceVersion")) || bytes.Contains(e.Data, []byte("selfLink")) || bytes.HasSuffix(e.Data, []byte("\n")) {
-		t.Fatalf("stored %q", e.Data)
+	if bytes.Contains(bytesOf(t, e), []byte("resourceVersion")) || bytes.Contains(bytesOf(t, e), []byte("selfLink")) || bytes.HasSuffix(bytesOf(t, e), []byte("\n")) {
+		t.Fatalf("stored %q", bytesOf(t, e))
 	}
 	v := c.View(e)
 	want := pod("a")
@@ -268,7 +277,7 @@ func TestSealed(t *testing.T) {
 	if plain, err := v.Plain(); err != nil || plain[0] != '{' || !v.Stale() {
 		t.Fatalf("Plain = %q, %v, stale %v", plain, err, v.Stale())
 	}
-	moved := cache.NewEntry(storage.Object{Key: storage.Key{Resource: "pods", Namespace: "ns", Name: "b"}, Revision: 7, Data: e.Data})
+	moved := cache.NewEntry(storage.Object{Key: storage.Key{Resource: "pods", Namespace: "ns", Name: "b"}, Revision: 7, Data: bytesOf(t, e)})
 	_, err := c.View(moved).Object()
 	if !object.IsCorrupt(err) || !errors.Is(err, errMoved) {
 		t.Errorf("moved bytes: %v", err)

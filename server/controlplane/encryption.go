@@ -56,7 +56,7 @@ var secretResource = schema.GroupResource{Resource: "secrets"}
 func (c *ControlPlane) secrets(context.Context) iter.Seq2[storage.Object, error] {
 	return func(yield func(storage.Object, error) bool) {
 		c.backend.Cache.Snapshot(secretResource.Resource).Scan("", storage.Key{}, func(e *cache.Entry) bool {
-			return yield(e.Object, nil)
+			return yield(e.Object())
 		})
 	}
 }

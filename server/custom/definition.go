@@ -165,5 +165,5 @@ func (d *definition) weight() (bytes int, used time.Time) {
 	if d.served == nil {
 		return 0, d.used
 	}
-	return schemaWeight * len(d.state.Load().entry.Data), d.used
+	return schemaWeight * d.state.Load().entry.Size(), d.used
 }

@@ -83,7 +83,12 @@ func (k *Keys) reload(e *cache.Entry) *known {
 	if e.Revision == now.at || e.Revision == k.refused {
 		return now
 	}
-	doc, _, err := open(e.Data, k.operator)
+	data, err := e.Bytes()
+	if err != nil {
+		k.log.Error("New data keys could not be read; those from before stay in use", "err", err)
+		return now // asked again with the next request
+	}
+	doc, _, err := open(data, k.operator)
 	if err == nil {
 		err = k.learn(doc, e.Revision)
 	}

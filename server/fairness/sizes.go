@@ -21,7 +21,7 @@ func (s sizes) of(resource string) (storage.Stats, error) {
 	stats := storage.Stats{ObjectCount: int64(snapshot.Len())}
 	var bytes, looked int64
 	snapshot.Sample(samples, func(e *cache.Entry) {
-		bytes += int64(len(e.Data))
+		bytes += int64(e.Size())
 		looked++
 	})
 	if looked > 0 {

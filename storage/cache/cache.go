@@ -22,6 +22,8 @@ type Config struct {
 	// Bytes count the states that only the history still holds, and what a change itself takes.
 	RingBytes   int64
 	RingEntries int
+	// Budget bounds the bytes of present objects; nil: nothing does.
+	Budget *Budget
 	// Trace, when not nil, is told of each wait for the present with the caller's context. What it returns, when not nil, is
 	// told of the end.
 	Trace   func(context.Context) (end func(error))
@@ -35,6 +37,7 @@ type Cache struct {
 	log     *slog.Logger
 	metrics *Metrics
 	cfg     Config
+	budget  *Budget
 
 	ready   chan struct{} // closed after the first load
 	world   atomic.Pointer[world]
@@ -83,11 +86,14 @@ func New(cfg Config) *Cache {
 	if cfg.RingEntries <= 0 {
 		cfg.RingEntries = DefaultRingEntries
 	}
+	if cfg.Budget == nil {
+		cfg.Budget = NewBudget(0)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{
-		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, cfg: cfg,
+		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, cfg: cfg, budget: cfg.Budget,
 		ready:   make(chan struct{}),
 		slow:    make(chan struct{}, slowReaders),
 		wakeLog: make(chan struct{}, 1),

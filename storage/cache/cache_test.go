@@ -149,9 +149,9 @@ func show(changes []cache.Change) []string {
 	var out []string
 	for _, c := range changes {
 		s := fmt.Sprintf("%d %s %s", c.Entry.Revision, [...]string{"", "create", "update", "delete"}[c.Verb], c.Entry.Key)
-		s += fmt.Sprintf(" %q", c.Entry.Data)
+		s += fmt.Sprintf(" %q", bytesOf(c.Entry))
 		if c.Prev != nil {
-			s += fmt.Sprintf(" was %d %q", c.Prev.Revision, c.Prev.Data)
+			s += fmt.Sprintf(" was %d %q", c.Prev.Revision, bytesOf(c.Prev))
 		}
 		out = append(out, s)
 	}
@@ -172,11 +172,11 @@ func TestGetSnapshotWatch(t *testing.T) {
 	}
 
 	e, at := c.Get(pod("a", "x"))
-	if e == nil || string(e.Data) != "1" || at.Revision != 4 {
+	if e == nil || bytesOf(e) != "1" || at.Revision != 4 {
 		t.Fatalf("Get: %v at %v", e, at)
 	}
 	rev := apply(t, s, c, update(pod("a", "x"), 2, "2"), remove(pod("b", "y"), 3))
-	if e, at := c.Get(pod("a", "x")); e == nil || string(e.Data) != "2" || at.Revision != rev {
+	if e, at := c.Get(pod("a", "x")); e == nil || bytesOf(e) != "2" || at.Revision != rev {
 		t.Fatalf("Get after Apply: %v at %v", e, at)
 	}
 	rev = commit(t, foreign, create(pod("c", "z"), "3"), create(key("nodes", "", "m"), "1")).Head

@@ -90,7 +90,7 @@ func (l *ledger) push(r *resource, changes []Change) {
 		cost := int64(changeOverhead)
 		if p := changes[i].Prev; p != nil {
 			// The state after lives in the tree anyhow; the state before lives on only because of this change.
-			cost += int64(len(p.Data))
+			cost += int64(p.size)
 		}
 		ch.bytes += cost
 		l.bytes.Add(cost)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/rowlock-io/rowlock/storage"
 )
@@ -14,6 +15,10 @@ func (c *Cache) load(ctx context.Context, cause error) error {
 	w, err := c.list(ctx, old)
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
+	}
+	c.budget.settle(c, w.count())
+	if old != nil {
+		defer func() { c.budget.settle(c, old.retire(c.world.Load())) }()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,6 +60,10 @@ func (c *Cache) list(ctx context.Context, old *world) (*world, error) {
 func (c *Cache) listOnce(ctx context.Context, old *world) (*world, error) {
 	var w *world
 	var opts storage.ListOptions
+	room := int64(math.MaxInt64)
+	if b := c.budget; b.max > 0 {
+		room = b.max - b.max/sweepPart - b.Kept()
+	}
 	opts.Limit = pageSize
 	for {
 		p, err := c.store.List(ctx, storage.Selector{}, opts)
@@ -63,6 +72,7 @@ func (c *Cache) listOnce(ctx context.Context, old *world) (*world, error) {
 		}
 		if w == nil {
 			w = newWorld(p.Position, c.cfg.RingBytes, int64(c.cfg.RingEntries))
+			w.source = c.source(old, w.epoch)
 		} else if p.Epoch != w.epoch {
 			return nil, errReload
 		}
@@ -72,7 +82,11 @@ func (c *Cache) listOnce(ctx context.Context, old *world) (*world, error) {
 			if r == nil || r.name != o.Resource {
 				r = w.resource(o.Resource)
 			}
-			r.tree.Load(c.entry(o, r, old))
+			e := c.entry(o, r, old)
+			if room -= int64(e.size); room < 0 && e.mode.Load()&counted == 0 {
+				e.data.Store(nil) // nobody has it yet
+			}
+			r.tree.Load(e)
 		}
 		w.objects.Add(int64(len(p.Objects)))
 		if !p.More || len(p.Objects) == 0 {
@@ -96,5 +110,40 @@ func (c *Cache) entry(o *storage.Object, r *resource, old *world) *Entry {
 			}
 		}
 	}
-	return &Entry{Object: storage.Object{Key: r.key(o.Key), Revision: o.Revision, Data: o.Data}}
+	return newEntry(r.world.source, r.key(o.Key), o.Revision, o.Data)
+}
+
+// source is that of an epoch's entries.
+func (c *Cache) source(old *world, epoch uint64) *source {
+	if old != nil && old.epoch == epoch {
+		return old.source
+	}
+	return &source{cache: c}
+}
+
+// count marks what is in memory as counted, and returns its bytes.
+func (w *world) count() (bytes int64) {
+	for _, r := range *w.resources.Load() {
+		r.version.Load().tree.Scan(func(e *Entry) bool {
+			if e.Resident() {
+				bytes += e.count()
+			}
+			return true
+		})
+	}
+	return bytes
+}
+
+// retire undoes count for what is not in the world that came after, and returns what to account for.
+func (w *world) retire(next *world) (bytes int64) {
+	for name, r := range *w.resources.Load() {
+		is := next.find(name)
+		r.version.Load().tree.Scan(func(e *Entry) bool {
+			if is == nil || next.get(is.version.Load().tree, e.Namespace, e.Name) != e {
+				bytes += e.uncount(superseded)
+			}
+			return true
+		})
+	}
+	return bytes
 }

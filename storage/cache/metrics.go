@@ -13,9 +13,13 @@ type Metrics struct {
 	watchers *prometheus.Desc
 	objects  *prometheus.Desc
 	bytes    *prometheus.Desc
+	data     *prometheus.Desc
+	loads    *prometheus.Desc
+	dropped  *prometheus.Desc
 
 	mu     sync.Mutex
-	caches map[*Cache]struct{}
+	caches  map[*Cache]struct{}
+	budgets map[*Budget]struct{} // of these, and of those that have ended: counters do not go back
 }
 
 // NewMetrics makes the cache's series and registers them with reg.
@@ -31,7 +35,14 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		objects:  prometheus.NewDesc("cache_objects", "Objects held.", nil, nil),
 		bytes: prometheus.NewDesc("cache_ring_bytes",
 			"Bytes that the history kept for watchers takes.", nil, nil),
-		caches: map[*Cache]struct{}{},
+		data: prometheus.NewDesc("cache_object_bytes",
+			"Bytes of present objects that are in memory.", nil, nil),
+		loads: prometheus.NewDesc("cache_object_loads_total",
+			"Objects read from the database because their bytes had been dropped from memory.", nil, nil),
+		dropped: prometheus.NewDesc("cache_object_drops_total",
+			"Objects whose bytes were dropped from memory to keep within its bound.", nil, nil),
+		caches:  map[*Cache]struct{}{},
+		budgets: map[*Budget]struct{}{},
 	}
 	if err := reg.Register(m); err != nil {
 		return nil, err
@@ -42,7 +53,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.reloads.Describe(ch)
-	for _, d := range []*prometheus.Desc{m.lag, m.watchers, m.objects, m.bytes} {
+	for _, d := range []*prometheus.Desc{m.lag, m.watchers, m.objects, m.bytes, m.data, m.loads, m.dropped} {
 		ch <- d
 	}
 }
@@ -50,7 +61,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	var lag uint64
-	var watchers, objects, bytes int64
+	var watchers, objects, bytes, data, loads, dropped int64
 	m.mu.Lock()
 	for c := range m.caches {
 		watchers += c.watches.Load()
@@ -64,18 +75,27 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 			lag = max(lag, seen-at)
 		}
 	}
+	for b := range m.budgets {
+		data += b.Kept()
+		loads += b.Loads()
+		dropped += b.Dropped()
+	}
 	m.mu.Unlock()
 	m.reloads.Collect(ch)
 	ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(lag))
 	ch <- prometheus.MustNewConstMetric(m.watchers, prometheus.GaugeValue, float64(watchers))
 	ch <- prometheus.MustNewConstMetric(m.objects, prometheus.GaugeValue, float64(objects))
 	ch <- prometheus.MustNewConstMetric(m.bytes, prometheus.GaugeValue, float64(bytes))
+	ch <- prometheus.MustNewConstMetric(m.data, prometheus.GaugeValue, float64(data))
+	ch <- prometheus.MustNewConstMetric(m.loads, prometheus.CounterValue, float64(loads))
+	ch <- prometheus.MustNewConstMetric(m.dropped, prometheus.CounterValue, float64(dropped))
 }
 
 func (m *Metrics) add(c *Cache) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.caches[c] = struct{}{}
+	m.budgets[c.budget] = struct{}{}
 }
 
 func (m *Metrics) remove(c *Cache) {

@@ -53,12 +53,21 @@ func TestMetrics(t *testing.T) {
 	}
 	rev := apply(t, s, c, create(pod("a", "x"), "12345"), create(pod("a", "y"), "12345"))
 	apply(t, s, c, update(pod("a", "y"), rev, "1"))
-	expect := func(watchers, objects, bytes, lag int) {
+	expect := func(watchers, objects, kept, bytes, lag int) {
 		t.Helper()
 		want := fmt.Sprintf(`
 # HELP cache_lag_revisions Revisions known to exist that the cache furthest behind has not reached.
 # TYPE cache_lag_revisions gauge
 cache_lag_revisions %d
+# HELP cache_object_bytes Bytes of present objects that are in memory.
+# TYPE cache_object_bytes gauge
+cache_object_bytes %d
+# HELP cache_object_drops_total Objects whose bytes were dropped from memory to keep within its bound.
+# TYPE cache_object_drops_total counter
+cache_object_drops_total 0
+# HELP cache_object_loads_total Objects read from the database because their bytes had been dropped from memory.
+# TYPE cache_object_loads_total counter
+cache_object_loads_total 0
 # HELP cache_objects Objects held.
 # TYPE cache_objects gauge
 cache_objects %d
@@ -71,15 +80,15 @@ cache_ring_bytes %d
 # HELP cache_watchers Open watchers.
 # TYPE cache_watchers gauge
 cache_watchers %d
-`, lag, objects, bytes, watchers)
+`, lag, kept, objects, bytes, watchers)
 		if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {
 			t.Error(err)
 		}
 	}
-	expect(2, 2, 3*200+5, 0)
+	expect(2, 2, 6, 3*200+5, 0)
 	w.Close()
 	w.Close()
-	expect(1, 2, 605, 0)
+	expect(1, 2, 6, 605, 0)
 	cancel()
 	for metric(t, reg, "cache_watchers") != 0 { // the context's end comes through a goroutine
 	}
@@ -92,8 +101,8 @@ cache_watchers %d
 	s.set(func(s *stage) { s.onChange = func(context.Context, storage.Revision) error { <-hold; return nil } })
 	commit(t, far, create(pod("b", "1"), "1"))
 	head := apply(t, s, c, create(pod("b", "2"), "1"))
-	expect(0, 2, 605, 2)
+	expect(0, 2, 6, 605, 2)
 	close(hold)
 	waitFor(t, c, head)
-	expect(0, 4, 1005, 0)
+	expect(0, 4, 8, 1005, 0)
 }

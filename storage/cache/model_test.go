@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +26,15 @@ func newSeed(t testing.TB) uint64 {
 	return seed
 }
 
-type state map[storage.Key]storage.Revision
+type state map[storage.Key]seen
+
+// seen is a state of an object as somebody saw it.
+type seen struct {
+	Revision storage.Revision
+	Data     string
+}
+
+func seenAs(e *cache.Entry) seen { return seen{e.Revision, bytesOf(e)} }
 
 // stateOf is a selection's present by the store.
 func stateOf(t testing.TB, s storage.Store, sel storage.Selector, at storage.Revision) state {
@@ -35,7 +44,7 @@ func stateOf(t testing.TB, s storage.Store, sel storage.Selector, at storage.Rev
 	}
 	st := state{}
 	for _, o := range p.Objects {
-		st[o.Key] = o.Revision
+		st[o.Key] = seen{o.Revision, string(o.Data)}
 	}
 	return st
 }
@@ -78,13 +87,17 @@ func (st state) follow(t *testing.T, r *rand.Rand, w *cache.Watcher, after stora
 				t.Errorf("revision %d after %d", c.Entry.Revision, through)
 			}
 			through = c.Entry.Revision
-			if had := st[c.Entry.Key]; (c.Prev == nil) != (had == 0) || c.Prev != nil && c.Prev.Revision != had {
-				t.Errorf("change %v does not follow on %d", show([]cache.Change{c}), had)
+			had, known := st[c.Entry.Key]
+			if (c.Prev == nil) == known || c.Prev != nil && seenAs(c.Prev) != had {
+				t.Errorf("change %v does not follow on %v", show([]cache.Change{c}), had)
 			}
 			if c.Verb == storage.Delete {
+				if last := bytesOf(c.Entry); last != had.Data {
+					t.Errorf("deletion %v shows %q, want %q", show([]cache.Change{c}), last, had.Data)
+				}
 				delete(st, c.Entry.Key)
 			} else {
-				st[c.Entry.Key] = c.Entry.Revision
+				st[c.Entry.Key] = seenAs(c.Entry)
 			}
 		}
 		if b.Through < through {
@@ -101,26 +114,29 @@ func (st state) follow(t *testing.T, r *rand.Rand, w *cache.Watcher, after stora
 }
 
 // TestModel runs two replicas whose wake-ups are lost and false, random commits by both and by a third, small and large
-// histories, and watchers that come at any time: what each saw, applied to the state it started from, is the state at
-// the end.
+// histories, room for all objects in memory or for some, and watchers that come at any time: what each saw, applied to the
+// state it started from, is the state at the end.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for _, ring := range []int{3, 60, 100_000} {
-		t.Run(fmt.Sprintf("ring=%d", ring), func(t *testing.T) {
-			t.Parallel()
-			runModel(t, newSeed(t), ring)
-		})
+		for _, budget := range []int64{0, 300} {
+			t.Run(fmt.Sprintf("ring=%d/budget=%d", ring, budget), func(t *testing.T) {
+				t.Parallel()
+				runModel(t, newSeed(t), ring, budget)
+			})
+		}
 	}
 }
 
-func runModel(t *testing.T, seed uint64, ring int) {
+func runModel(t *testing.T, seed uint64, ring int, maxBytes int64) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	open := database(t)
 	stores := []*stage{deaf(open()), deaf(open())}
 	third := open()
+	budget := cache.NewBudget(maxBytes)
 	var caches []*cache.Cache
 	for _, s := range stores {
-		caches = append(caches, start(t, cache.Config{Store: s, RingEntries: ring}))
+		caches = append(caches, start(t, cache.Config{Store: s, RingEntries: ring, Budget: budget}))
 	}
 	selections := []storage.Selector{
 		{Resource: "pods"},
@@ -161,7 +177,8 @@ func runModel(t *testing.T, seed uint64, ring int) {
 		})
 	}
 
-	model := state{}
+	model := map[storage.Key]storage.Revision{}
+	text := func(step int) string { return fmt.Sprintf("%d %s", step, strings.Repeat("x", r.IntN(60))) }
 	for step := range 1500 {
 		if r.IntN(30) == 0 {
 			join()
@@ -175,11 +192,11 @@ func runModel(t *testing.T, seed uint64, ring int) {
 			case r.IntN(10) == 0:
 				ops = append(ops, update(k, rev+1000, "wrong"))
 			case rev == 0:
-				ops = append(ops, create(k, fmt.Sprint(step)))
+				ops = append(ops, create(k, text(step)))
 			case r.IntN(3) == 0:
 				ops = append(ops, remove(k, rev))
 			default:
-				ops = append(ops, update(k, rev, fmt.Sprint(step)))
+				ops = append(ops, update(k, rev, text(step)))
 			}
 		}
 		who := r.IntN(3)
@@ -212,6 +229,9 @@ func runModel(t *testing.T, seed uint64, ring int) {
 				s.nudge()
 			}
 		}
+		if r.IntN(10) == 0 { // somebody who reads one object after the other
+			stateIn(t, caches[r.IntN(len(caches))].Snapshot("pods"))
+		}
 		if r.IntN(50) == 0 {
 			checkPast(t, r, caches[r.IntN(len(caches))], third)
 		}
@@ -229,6 +249,9 @@ func runModel(t *testing.T, seed uint64, ring int) {
 			snap, want := c.Snapshot(resource), stateOf(t, third, storage.Selector{Resource: resource}, 0)
 			equal(t, fmt.Sprintf("%s of cache %d", resource, i), stateIn(t, snap), want)
 		}
+	}
+	if maxBytes > 0 && (budget.Loads() == 0 || budget.Dropped() == 0) {
+		t.Errorf("%d objects were dropped and %d read again", budget.Dropped(), budget.Loads())
 	}
 	for _, sp := range all {
 		sp.end <- head.Revision
@@ -249,7 +272,7 @@ func stateIn(t testing.TB, snap cache.Snapshot) state {
 			t.Errorf("%v after %v", e.Key, last)
 		}
 		last = e.Key
-		st[e.Key] = e.Revision
+		st[e.Key] = seenAs(e)
 		if rev, ok := e.Aux().(storage.Revision); ok && rev != e.Revision {
 			t.Errorf("%v at %d has the aux value of %d", e.Key, e.Revision, rev)
 		}

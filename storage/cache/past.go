@@ -148,6 +148,7 @@ func (c *Cache) listAt(ctx context.Context, w *world, now *version, resource str
 			signal(c.wakeLog)
 			return nil, fmt.Errorf("list %s at %d: epoch changed: %w", resource, at, storage.ErrCompacted)
 		}
+		var old []*Entry
 		for i := range p.Objects {
 			o := &p.Objects[i]
 			var e *Entry
@@ -155,10 +156,12 @@ func (c *Cache) listAt(ctx context.Context, w *world, now *version, resource str
 				e = w.get(now.tree, o.Namespace, o.Name)
 			}
 			if e == nil || e.Revision != o.Revision {
-				e = &Entry{Object: *o}
+				e = newEntry(w.source, o.Key, o.Revision, o.Data)
+				old = append(old, e)
 			}
 			t.Load(e)
 		}
+		c.budget.visit(c, old)
 		if !p.More || len(p.Objects) == 0 {
 			return t, nil
 		}

@@ -25,6 +25,7 @@ var errReload = errors.New("cache must load afresh")
 // and waiters end with storage.ErrClosed when it returns. It must be called once.
 func (c *Cache) Run(ctx context.Context) error {
 	defer c.close()
+	c.budget.add(c)
 	if c.metrics != nil {
 		c.metrics.add(c)
 		defer c.metrics.remove(c)
@@ -62,6 +63,7 @@ func (c *Cache) Run(ctx context.Context) error {
 // close ends everything that depends on the cache.
 func (c *Cache) close() {
 	c.endLife()
+	c.budget.remove(c)
 	c.mu.Lock()
 	c.closed = true
 	w := c.world.Load()
@@ -172,7 +174,11 @@ func (c *Cache) advance(w *world, b storage.Batch) error {
 
 // publish publishes into the world and tells those who wait for the position. The caller holds mu.
 func (c *Cache) publish(w *world, rows []row, to storage.Revision) error {
-	if err := w.publish(rows, to); err != nil {
+	err := w.publish(rows, to)
+	c.budget.settle(c, w.kept)
+	w.kept = 0
+	c.budget.relieve(c)
+	if err != nil {
 		c.broken = true
 		return fmt.Errorf("%w: %w", errReload, err)
 	}

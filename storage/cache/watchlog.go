@@ -90,7 +90,7 @@ func (w *Watcher) convert(b *storage.Batch) Batch {
 		c := Change{Verb: ch.Verb, Time: ch.Time}
 		if ch.Verb != storage.Create {
 			if c.Prev = last[ch.Key]; c.Prev == nil {
-				c.Prev = &Entry{Object: storage.Object{Key: ch.Key, Revision: ch.PrevRevision, Data: ch.Prev}}
+				c.Prev = NewEntry(storage.Object{Key: ch.Key, Revision: ch.PrevRevision, Data: ch.Prev})
 			}
 		}
 		data := ch.Data
@@ -102,7 +102,7 @@ func (w *Watcher) convert(b *storage.Batch) Batch {
 			}
 		}
 		if c.Entry == nil {
-			c.Entry = &Entry{Object: storage.Object{Key: ch.Key, Revision: ch.Revision, Data: data}}
+			c.Entry = NewEntry(storage.Object{Key: ch.Key, Revision: ch.Revision, Data: data})
 		}
 		if last == nil {
 			last = make(map[storage.Key]*Entry)

@@ -26,6 +26,7 @@ func newTree() *tree {
 // world is everything that was built from one load of one epoch.
 type world struct {
 	epoch     uint64
+	source    *source // of the bytes of its entries
 	start     storage.Revision
 	rev       atomic.Uint64
 	resources atomic.Pointer[map[string]*resource] // replaced whole when a resource appears
@@ -34,6 +35,8 @@ type world struct {
 	ended     atomic.Pointer[error]
 	objects   atomic.Int64
 	pivots    sync.Pool // of *Entry, for look-ups
+
+	kept int64 // what the publish under way adds to the bytes in memory
 
 	// scratch of one publish
 	touched []*resource
@@ -201,22 +204,28 @@ func (r *resource) change(o *row) (Change, error) {
 	if (o.verb == storage.Create) != (prev == nil) || have != o.prevRev {
 		return Change{}, fmt.Errorf("%s at %d replaces %d, cache holds %d", o.key, o.rev, o.prevRev, have)
 	}
-	e := &Entry{Object: storage.Object{Revision: o.rev, Data: o.data}}
+	var key storage.Key
 	if prev != nil {
-		e.Key = prev.Key // shares the strings
+		key = prev.Key // shares the strings
 	} else {
-		e.Key = r.key(o.key)
+		key = r.key(o.key)
 	}
+	e := newEntry(r.world.source, key, o.rev, o.data)
 	if o.aux != nil {
 		e.SetAux(o.aux)
 	}
 	if o.verb == storage.Delete {
-		e.Data = prev.Data
+		e.mode.Store(deletion)
+		e.size = prev.size
+		e.data.Store(prev.data.Load())
 		r.tree.Delete(prev)
 	} else {
+		e.mode.Store(used)
+		r.world.kept += e.count()
 		r.tree.Set(e)
 	}
 	if prev != nil {
+		r.world.kept += prev.uncount(superseded)
 		if aux, ok := prev.Aux().(interface{ Superseded() }); ok {
 			aux.Superseded()
 		}
