@@ -17,7 +17,7 @@ var flagGroups = []struct {
 	name  string
 	flags []string
 }{
-	{"Database and history", []string{"data-dir", "database", "database-file", "history-", "decoded-object-bytes", "event-ttl"}},
+	{"Database and history", []string{"data-dir", "database", "database-file", "history-", "decoded-object-bytes", "memory-limit", "event-ttl"}},
 	{"Serving", []string{
 		"bind-address", "secure-port", "advertise-address", "external-hostname", "tls-", "cluster-host-suffix", "write-kubeconfig",
 		"shutdown-", "cors-", "strict-transport-", "http2-", "permit-", "goaway-",

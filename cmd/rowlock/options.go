@@ -46,6 +46,7 @@ type options struct {
 	record     recordOptions
 	outbound   outboundOptions
 	encryption encryptionOptions
+	memory     memoryOptions
 	agents     agentOptions
 	simulate   simulateOptions // of rowlock up
 }
@@ -84,12 +85,13 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	o.record.addFlags(fs)
 	o.outbound.addFlags(fs)
 	o.encryption.addFlags(fs)
+	o.memory.addFlags(fs)
 	o.agents.addFlags(fs)
 }
 
 // validate reports everything that is wrong at once.
 func (o *options) validate() error {
-	errs := []error{o.flow.validate(), o.outbound.validate(), o.http.validate(), o.features.validate()}
+	errs := []error{o.flow.validate(), o.outbound.validate(), o.http.validate(), o.features.validate(), o.memory.validate()}
 	if o.BindAddress == nil {
 		errs = append(errs, errors.New("--bind-address must be an IP address"))
 	}

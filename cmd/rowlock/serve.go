@@ -131,13 +131,15 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 }
 
 func (o *options) plane(port int, replicas bool, keys *seal.Keyring, metrics *controlplane.Metrics, log *slog.Logger) controlplane.Config {
-	return controlplane.Config{
+	cfg := controlplane.Config{
 		Keys: keys, ServiceRange: o.ServiceRange, NodePortRange: o.NodePortRange,
 		Advertise: o.advertise(), Port: port, Replicas: replicas,
 		EventTTL: o.EventTTL, HistoryAge: o.HistoryAge, HistoryBytes: o.HistoryBytes, RequestTimeout: o.RequestTime,
 		Admission: o.admit.Options, DecodedBytes: o.DecodedBytes, Metrics: metrics, Log: log,
 		Outbound: o.outbound.plane(),
 	}
+	o.memory.apply(&cfg)
+	return cfg
 }
 
 // advertise is where pods reach this server: what the operator says, else the host's address when it is listened on.

@@ -14,8 +14,10 @@ import (
 	"github.com/rowlock-io/rowlock/schema/catalogue"
 	"github.com/rowlock-io/rowlock/server/encryption"
 	"github.com/rowlock-io/rowlock/server/filters"
+	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/server/seal"
 	"github.com/rowlock-io/rowlock/storage"
+	"github.com/rowlock-io/rowlock/storage/cache"
 )
 
 // Config is what a cluster is made from. Zero values mean kube-apiserver's defaults.
@@ -48,8 +50,12 @@ type Config struct {
 	HistoryBytes   int64         // and how much of them at most; 0: no bound
 	RequestTimeout time.Duration
 	Admission      admission.Options
-	DecodedBytes   int64 // bound of the decoded objects that are kept for the next reader
-	Outbound       Outbound
+	// DecodedBytes bounds the decoded objects that are kept for the next reader, CompressedBytes the parts of compressed lists,
+	// and RecentBytes the history for watchers.
+	DecodedBytes, CompressedBytes, RecentBytes int64
+
+	Objects  *cache.Budget // of objects' bytes in memory, for all clusters of a process; nil: all are there
+	Outbound Outbound
 
 	Record Record  // of requests
 	Flow   Flow    // how many requests are served at a time
@@ -62,6 +68,9 @@ type Config struct {
 	Metrics *Metrics // shared by all clusters of a process; nil: of its own
 	Log     *slog.Logger
 }
+
+// DefaultCompressedBytes is what CompressedBytes is when it is 0.
+const DefaultCompressedBytes = read.DefaultCompressedBytes
 
 // Defaults of kube-apiserver's flags, and ours where it has none.
 const (

@@ -91,7 +91,7 @@ func Open(ctx context.Context, cfg Config) (*ControlPlane, error) {
 
 func (c *ControlPlane) openStorage() {
 	m := c.cfg.Metrics
-	ca := cache.New(cache.Config{Store: c.cfg.Store, Trace: tracing.Question(c.cfg.Record.Tracer, "Ask the database for the present"), Log: c.cfg.Log, Metrics: m.cache})
+	ca := cache.New(cache.Config{Store: c.cfg.Store, RingBytes: c.cfg.RecentBytes, Budget: c.cfg.Objects, Trace: tracing.Question(c.cfg.Record.Tracer, "Ask the database for the present"), Log: c.cfg.Log, Metrics: m.cache})
 	committer := commit.New(c.cfg.Store, commit.Config{Applied: ca.Apply, Trace: tracing.Transaction(c.cfg.Record.Tracer, "Commit to the database"), Log: c.cfg.Log, Metrics: m.commit})
 	c.backend = adapter.Backend{Store: c.cfg.Store, Cache: ca, Committer: committer, Traced: c.cfg.Record.Tracer != nil}
 }
@@ -121,7 +121,7 @@ func (c *ControlPlane) build() error {
 	if err != nil {
 		return err
 	}
-	reader := read.New(read.Config{Serializer: legacyscheme.Codecs, Serving: c.serving, Observe: watchSizes, Log: c.cfg.Log})
+	reader := read.New(read.Config{Serializer: legacyscheme.Codecs, Serving: c.serving, Observe: watchSizes, CompressedBytes: c.cfg.CompressedBytes, Log: c.cfg.Log})
 	handler := resources.New(resources.Config{
 		Catalogue: c.catalogue, Admission: chain, Authorizer: c.access.authorizer, FieldManagers: owners,
 		Reader:              reader,

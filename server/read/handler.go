@@ -18,7 +18,8 @@ const (
 	defaultMinRequestTimeout = 30 * time.Minute
 	defaultBookmarkInterval  = time.Minute
 
-	defaultCompressedBytes = 16 << 20
+	// DefaultCompressedBytes is what Config.CompressedBytes is when it is 0.
+	DefaultCompressedBytes = 16 << 20
 )
 
 // Config is what all resources of one control plane share. Only Serializer is required.
@@ -59,7 +60,7 @@ func New(cfg Config) *Handler {
 		cfg.BookmarkInterval = defaultBookmarkInterval
 	}
 	if cfg.CompressedBytes <= 0 {
-		cfg.CompressedBytes = defaultCompressedBytes
+		cfg.CompressedBytes = DefaultCompressedBytes
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -17,7 +17,7 @@ type Metrics struct {
 	loads    *prometheus.Desc
 	dropped  *prometheus.Desc
 
-	mu     sync.Mutex
+	mu      sync.Mutex
 	caches  map[*Cache]struct{}
 	budgets map[*Budget]struct{} // of these, and of those that have ended: counters do not go back
 }
