@@ -18,6 +18,8 @@ const (
 	defaultMinRequestTimeout = 30 * time.Minute
 	defaultBookmarkInterval  = time.Minute
 
+	defaultStreamBytes = 4 << 20
+
 	// DefaultCompressedBytes is what Config.CompressedBytes is when it is 0.
 	DefaultCompressedBytes = 16 << 20
 )
@@ -33,6 +35,9 @@ type Config struct {
 	BookmarkInterval time.Duration
 	// CompressedBytes bounds what is kept of compressed lists, for all resources together; the default is 16 MiB.
 	CompressedBytes int64
+	// StreamBytes is how much of a list may have to be read from the database before its bytes are no longer all held at a
+	// time: the memory that they left for want of room is not there for the list either. The default is 4 MiB.
+	StreamBytes int
 	// Serving, when not nil, is done when the server begins to shut down: all watches end then, cleanly. A context and not
 	// a channel because a thousand watches can hang on it without a goroutine each.
 	Serving context.Context
@@ -58,6 +63,9 @@ func New(cfg Config) *Handler {
 	}
 	if cfg.BookmarkInterval <= 0 {
 		cfg.BookmarkInterval = defaultBookmarkInterval
+	}
+	if cfg.StreamBytes <= 0 {
+		cfg.StreamBytes = defaultStreamBytes
 	}
 	if cfg.CompressedBytes <= 0 {
 		cfg.CompressedBytes = DefaultCompressedBytes

@@ -43,6 +43,10 @@ func (h *Handler) List(w http.ResponseWriter, req *http.Request, info *request.R
 	if asTable {
 		return h.listTable(w, req, res, &p)
 	}
+	if h.large(&p) {
+		h.stream(w, req, res, m, &p)
+		return true
+	}
 	items, err := h.collect(res, m, &p)
 	defer items.release()
 	if err != nil {
@@ -100,7 +104,7 @@ func (i *pieces) release() {
 
 // write writes the list.
 func (i *pieces) write(h *Handler, out *body, res *Resource, p *page) error {
-	head, tail, err := i.frame(res, p)
+	head, tail, err := i.frame(res, p, i.protoBytes())
 	if err != nil {
 		return fmt.Errorf("encode list metadata: %w", err)
 	}
@@ -119,8 +123,18 @@ func (i *pieces) write(h *Handler, out *body, res *Resource, p *page) error {
 	return nil
 }
 
-// frame is what stands in front of and behind the items.
-func (i *pieces) frame(res *Resource, p *page) (head, tail []byte, err error) {
+// protoBytes is how much the items take in a list in protobuf; 0 in another.
+func (i *pieces) protoBytes() (size int) {
+	if i.media == mediaProtobuf {
+		for n := range i.list {
+			size += fieldSize(len(i.list[n].data))
+		}
+	}
+	return size
+}
+
+// frame is what stands in front of and behind the items, of which protoBytes is known.
+func (i *pieces) frame(res *Resource, p *page, protoBytes int) (head, tail []byte, err error) {
 	listMeta := p.meta()
 	if res.Unstructured {
 		return i.sortedFrame(res, p)
@@ -131,10 +145,7 @@ func (i *pieces) frame(res *Resource, p *page) (head, tail []byte, err error) {
 	}
 	meta, err := listMeta.Marshal()
 	// The envelope has to say how long it is before the first item.
-	size := fieldSize(len(meta))
-	for n := range i.list {
-		size += fieldSize(len(i.list[n].data))
-	}
+	size := fieldSize(len(meta)) + protoBytes
 	head = appendTag(slices.Clone(res.protoHead), unknownRaw, size)
 	return appendField(head, listMetadata, meta), []byte(unknownTail), err
 }

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rowlock-io/rowlock/server/read"
+	"github.com/rowlock-io/rowlock/storage/cache"
 )
 
 const (
@@ -151,6 +152,22 @@ var requests = []struct {
 func TestSameAsUpstream(t *testing.T) {
 	t.Parallel()
 	c, h := newCluster(t, read.Config{})
+	c.sameAsUpstream(t, h)
+}
+
+// TestSameWhereDropped: so does a server that has next to no object's bytes in memory.
+func TestSameWhereDropped(t *testing.T) {
+	t.Parallel()
+	budget := cache.NewBudget(2000)
+	c, h := newClusterWith(t, read.Config{StreamBytes: 1000}, cache.Config{Budget: budget})
+	t.Run("answers", func(t *testing.T) { c.sameAsUpstream(t, h) })
+	if budget.Loads() < 100 {
+		t.Errorf("%d objects were read from the store", budget.Loads())
+	}
+}
+
+func (c *cluster) sameAsUpstream(t *testing.T, h *read.Handler) {
+	t.Helper()
 	c.fill(t)
 	bytes, oracle := c.servers(t, h)
 	for _, tt := range requests {
