@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,28 @@ var setups = []setup{
 	{"kine-postgres", harness.KinePostgres},
 	{"sqlite", harness.SQLite},
 	{"postgres", harness.OnPostgres},
+}
+
+// choose returns the setups of a list of names separated by commas, all of an empty one.
+func choose(list string) ([]setup, error) {
+	if list == "" {
+		return setups, nil
+	}
+	names := strings.Split(list, ",")
+	var chosen []setup
+	for _, s := range setups {
+		if i := slices.Index(names, s.name); i >= 0 {
+			chosen, names = append(chosen, s), slices.Delete(names, i, i+1)
+		}
+	}
+	if len(names) > 0 {
+		var known []string
+		for _, s := range setups {
+			known = append(known, s.name)
+		}
+		return nil, fmt.Errorf("there is no setup %q, but %s", names[0], strings.Join(known, ", "))
+	}
+	return chosen, nil
 }
 
 // load is what runs against a server, and how long the server rests.
@@ -65,16 +88,30 @@ type phase struct {
 		PSS float64 `json:"pss_kb"`
 		CPU float64 `json:"cpu_s"`
 	} `json:"servers"`
+	Seconds   float64  `json:"seconds"`
+	ClientCPU float64  `json:"client_cpu_s"`
+	HostCPU   float64  `json:"host_cpu_s"` // of the whole machine, what other machines on the host took from it included
 	ErrorText []string `json:"error_text"`
 }
 
 // cpu is what all servers together took for an operation: seconds.
-func (p phase) cpu() float64 {
+func (p phase) cpu() float64 { return p.serverCPU() / float64(max(p.Ops, 1)) }
+
+func (p phase) serverCPU() float64 {
 	var sum float64
 	for _, s := range p.Servers {
 		sum += s.CPU
 	}
-	return sum / float64(max(p.Ops, 1))
+	return sum
+}
+
+// others is how many cores were busy with neither the servers nor the load. It is rough for a short phase: the clocks that
+// it compares tick a hundred times a second.
+func (p phase) others() float64 {
+	if p.Seconds == 0 {
+		return 0
+	}
+	return max(0, p.HostCPU-p.ClientCPU-p.serverCPU()) / p.Seconds
 }
 
 // pss is what all servers together, or one of them, had at the end of the phase: bytes.

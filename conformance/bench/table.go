@@ -53,13 +53,25 @@ type view struct {
 	of    func(phase) float64
 	unit  func(float64) string
 	less  bool // less is better
+	alone bool // without ratios
 }
 
 var views = []view{
-	{"CPU of all server processes for an operation", phase.cpu, seconds, true},
-	{"Operations a second", func(p phase) float64 { return p.OpsPerSec }, func(v float64) string { return fmt.Sprintf("%.4g", v) }, false},
-	{"Latency, p50", func(p phase) float64 { return p.P50 / 1000 }, seconds, true},
-	{"Latency, p99", func(p phase) float64 { return p.P99 / 1000 }, seconds, true},
+	{"CPU of all server processes for an operation", phase.cpu, seconds, true, false},
+	{"Operations a second", func(p phase) float64 { return p.OpsPerSec }, func(v float64) string { return fmt.Sprintf("%.4g", v) }, false, false},
+	{"Latency, p50", func(p phase) float64 { return p.P50 / 1000 }, seconds, true, false},
+	{"Latency, p99", func(p phase) float64 { return p.P99 / 1000 }, seconds, true, false},
+	{"Cores busy with neither servers nor load", phase.others, cores, true, true},
+}
+
+// quiet is how many cores may be busy with something else before a figure is in doubt.
+const quiet = 0.1
+
+func cores(v float64) string {
+	if v > quiet {
+		return fmt.Sprintf("**%.2f**", v)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 func seconds(v float64) string {
@@ -86,11 +98,11 @@ func (v view) write(t *strings.Builder, names []string, by map[string][]result) 
 				}
 			}
 			if len(figures) == 0 {
-				t.WriteString(" | –")
+				fmt.Fprintf(t, " | %s", failures(by[n], phase))
 				continue
 			}
 			fmt.Fprintf(t, " | %s", v.unit(median(mapValues(figures))))
-			if ratios := v.ratios(by[reference], figures, phase); n != reference && len(ratios) > 0 {
+			if ratios := v.ratios(by[reference], figures, phase); n != reference && !v.alone && len(ratios) > 0 {
 				fmt.Fprintf(t, ", **%.1f**", median(ratios))
 				if len(ratios) > 1 {
 					fmt.Fprintf(t, " [%.1f–%.1f]", slices.Min(ratios), slices.Max(ratios))
@@ -124,6 +136,22 @@ func (v view) figure(r result, name string) (float64, bool) {
 		return 0, false
 	}
 	return v.of(r.phases[i]), true
+}
+
+// failures says why a setup has no figure of a phase.
+func failures(rs []result, name string) string {
+	var errors int
+	for _, r := range rs {
+		for _, p := range r.phases {
+			if p.Name == name {
+				errors += p.Errors
+			}
+		}
+	}
+	if errors == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%d errors", errors)
 }
 
 // phasesOf are the names of the phases in the order in which they ran.

@@ -61,7 +61,9 @@ func (c *Cluster) onKine(t testing.TB) {
 	c.kubeAPIServers(t, "http://"+addr)
 }
 
-// kine returns the path of kine. It is a module of its own: its requirements are not kube-apiserver's.
+// kine returns the path of kine. It is a module of its own: its requirements are not kube-apiserver's. Its version is the
+// last one that works with a bounded pool: v0.17.5 opens a transaction for each write and then inserts outside of it, on a
+// second connection, so as many writers as there are connections wait for each other until they time out.
 func kine(t testing.TB) string {
 	t.Helper()
 	return builtIn(t, filepath.Join(moduleDir(t), "bench", "kine"), "github.com/k3s-io/kine", "kine", "build")

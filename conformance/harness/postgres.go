@@ -84,7 +84,8 @@ func (p *Postgres) Start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(p.bin, "postgres"), "-D", p.data, "-p", strconv.Itoa(p.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=on",
-		"-c", "synchronous_commit=on", "-c", "full_page_writes=on", "-c", "max_connections=100")
+		"-c", "synchronous_commit=on", "-c", "full_page_writes=on",
+		"-c", "max_connections=300", "-c", "shared_buffers=256MB")
 	cmd.Dir = p.data
 	if p.owner != nil {
 		owner := *p.owner

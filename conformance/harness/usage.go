@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 // Usage is what processes have, by /proc: bytes of memory (resident; resident with what is shared divided; anonymous), and
@@ -113,4 +114,19 @@ func statOf(pid int) ([]string, error) {
 		return nil, fmt.Errorf("/proc/%d/stat: %q", pid, data)
 	}
 	return fields, nil
+}
+
+// HostCPU is how long the machine's cores were busy since it started: seconds of CPU. What other machines on the host took
+// from it is counted too.
+func HostCPU(t testing.TB) float64 {
+	t.Helper()
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var user, nice, system, idle, iowait, irq, softirq, steal float64
+	if _, err := fmt.Sscanf(string(data), "cpu %g %g %g %g %g %g %g %g", &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal); err != nil {
+		t.Fatal(err)
+	}
+	return (user + nice + system + irq + softirq + steal) / 100
 }
