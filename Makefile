@@ -112,6 +112,15 @@ bench: build
 	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 5h -args \
 		-load=$(BENCH) -rounds=$(BENCH_ROUNDS) -setups=$(BENCH_SETUPS)
 
+# Several servers on one Postgres: what they write together, and how long after a write on one the watchers of the others
+# see it. REPLICAS says how many, RATES how many writes a second (0: as many as there can be). Two minutes.
+REPLICAS = 1,3,10
+RATES = 100,1000,0
+
+bench-replicas: build
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./replicas -run '^$$' -bench . -benchtime 1x -timeout 30m -args \
+		-replicas=$(REPLICAS) -rates=$(RATES)
+
 # The benchmarks of the parts, with what they allocate.
 bench-parts:
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...
