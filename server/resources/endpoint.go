@@ -231,16 +231,22 @@ func (ep *endpoint) ready(w http.ResponseWriter, req *http.Request) bool {
 
 // written is a handler for writes, made at the first of them.
 func (ep *endpoint) written(build func(*write.Handlers) http.HandlerFunc) http.HandlerFunc {
-	made := sync.OnceValue(func() http.HandlerFunc {
-		cfg := write.Config{Scope: ep.scope, Fields: ep.scope.FieldManager, Admission: ep.h.cfg.Admission, Scheme: ep.res.Group.Scheme, Traced: ep.h.cfg.Traced}
-		if ep.res.StoredVersion && ep.src.Kind == ep.res.Kind {
-			cfg.Stored = write.NewStored(ep.src.Kind, ep.res.Storage)
+	made := sync.OnceValues(func() (http.HandlerFunc, error) {
+		cfg, err := ep.writeConfig()
+		if err != nil {
+			return nil, err
 		}
-		return build(write.New(cfg))
+		return build(write.New(cfg)), nil
 	})
 	return func(w http.ResponseWriter, req *http.Request) {
-		if ep.ready(w, req) {
-			made()(w, req)
+		if !ep.ready(w, req) {
+			return
 		}
+		handle, err := made()
+		if err != nil {
+			ep.h.fail(w, req, ep.src.GroupVersionResource.GroupVersion(), apierrors.NewInternalError(err))
+			return
+		}
+		handle(w, req)
 	}
 }

@@ -5,59 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"unsafe"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/apiserver/pkg/endpoints/handlers/fieldmanager"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/registry/rest"
-	"k8s.io/apiserver/pkg/warning"
 )
-
-// fieldsKept is admission that cannot break managedFields: where it left something invalid there, what was before stays.
-type fieldsKept struct{ admission.Interface }
-
-// Admit implements admission.MutationInterface. The managedFields before are a field manager's and so are valid: they are
-// looked at when admission put others in their place. No plug-in changes entries where they are; those that call webhooks
-// or evaluate policies decode their objects anew.
-func (k fieldsKept) Admit(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
-	mutating, ok := k.Interface.(admission.MutationInterface)
-	if !ok {
-		return nil
-	}
-	accessor, err := meta.Accessor(a.GetObject())
-	if err != nil {
-		return mutating.Admit(ctx, a, o)
-	}
-	before := accessor.GetManagedFields()
-	if err := mutating.Admit(ctx, a, o); err != nil {
-		return err
-	}
-	after := accessor.GetManagedFields()
-	if len(before) == len(after) && unsafe.SliceData(before) == unsafe.SliceData(after) {
-		return nil
-	}
-	if err := managedfields.ValidateManagedFields(after); err != nil {
-		accessor.SetManagedFields(before)
-		warning.AddWarning(ctx, "", fmt.Sprintf(fieldmanager.InvalidManagedFieldsAfterMutatingAdmissionWarningFormat, err.Error()))
-	}
-	return nil
-}
-
-// Validate implements admission.ValidationInterface.
-func (k fieldsKept) Validate(ctx context.Context, a admission.Attributes, o admission.ObjectInterfaces) error {
-	if validating, ok := k.Interface.(admission.ValidationInterface); ok {
-		return validating.Validate(ctx, a, o)
-	}
-	return nil
-}
 
 // target is the object that a request writes to, as admission sees it.
 type target struct {
@@ -75,19 +33,19 @@ func (t *target) attributes(obj, old runtime.Object, op admission.Operation, opt
 
 // mutate lets admission change an object before it is written.
 func (t *target) mutate(ctx context.Context, obj, old runtime.Object, op admission.Operation, options runtime.Object) error {
-	if t.h.mutate == nil || !t.h.admit.Handles(op) {
+	if t.h.mutating == nil || !t.h.mutating.Handles(op) {
 		return nil
 	}
-	return t.h.mutate.Admit(ctx, t.attributes(obj, old, op, options), t.h.scope)
+	return t.h.mutating.Admit(ctx, t.attributes(obj, old, op, options), t.h.scope)
 }
 
 // validateCreate lets admission judge an object that is about to be created.
 func (t *target) validateCreate(options func() runtime.Object) rest.ValidateObjectFunc {
-	if t.h.admit == nil {
+	if t.h.validating == nil {
 		return func(context.Context, runtime.Object) error { return nil }
 	}
 	return func(ctx context.Context, obj runtime.Object) error {
-		if !t.h.admit.Handles(admission.Create) {
+		if !t.h.validating.Handles(admission.Create) {
 			return nil
 		}
 		named := *t
@@ -96,20 +54,20 @@ func (t *target) validateCreate(options func() runtime.Object) rest.ValidateObje
 				named.name = accessor.GetName()
 			}
 		}
-		return t.h.admit.(fieldsKept).Validate(ctx, named.attributes(obj, nil, admission.Create, options()), t.h.scope)
+		return t.h.validating.Validate(ctx, named.attributes(obj, nil, admission.Create, options()), t.h.scope)
 	}
 }
 
 // validateUpdate lets admission judge an object that is about to be replaced.
 func (t *target) validateUpdate(options runtime.Object) rest.ValidateObjectUpdateFunc {
-	if t.h.admit == nil {
+	if t.h.validating == nil {
 		return func(context.Context, runtime.Object, runtime.Object) error { return nil }
 	}
 	return func(ctx context.Context, obj, old runtime.Object) error {
-		if !t.h.admit.Handles(admission.Update) {
+		if !t.h.validating.Handles(admission.Update) {
 			return nil
 		}
-		return t.h.admit.(fieldsKept).Validate(ctx, t.attributes(obj, old, admission.Update, options), t.h.scope)
+		return t.h.validating.Validate(ctx, t.attributes(obj, old, admission.Update, options), t.h.scope)
 	}
 }
 

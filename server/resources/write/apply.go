@@ -20,9 +20,13 @@ func (p *patch) applyConfiguration(ctx context.Context, current runtime.Object, 
 			return nil, fmt.Errorf("failed to create new object: %w", err)
 		}
 	}
-	configuration := &unstructured.Unstructured{Object: map[string]any{}}
-	if err := yaml.Unmarshal(p.data, &configuration.Object); err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	configuration := &unstructured.Unstructured{}
+	var simple bool
+	if configuration.Object, simple = plainJSON(p.data); !simple {
+		configuration.Object = map[string]any{}
+		if err := yaml.Unmarshal(p.data, &configuration.Object); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		}
 	}
 	force := p.options.Force != nil && *p.options.Force
 	obj, err := p.h.cfg.Fields.Apply(current, configuration, p.options.FieldManager, force)
@@ -30,7 +34,7 @@ func (p *patch) applyConfiguration(ctx context.Context, current runtime.Object, 
 		return nil, err
 	}
 	validate := directive(p.options.FieldValidation)
-	if !isStrict(validate) {
+	if simple || !isStrict(validate) {
 		return obj, nil
 	}
 	switch err := yaml.UnmarshalStrict(p.data, &map[string]any{}); {

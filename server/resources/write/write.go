@@ -35,10 +35,11 @@ type FieldManager interface {
 
 // Config is what is written to.
 type Config struct {
-	Scope     *handlers.RequestScope
-	Fields    FieldManager
+	Scope  *handlers.RequestScope
+	Fields FieldManager
+	Scheme *runtime.Scheme // nil: objects of the kind are maps
+	// Admission is told of in the audit log, and leaves managedFields valid; nil: everything is admitted.
 	Admission admission.Interface
-	Scheme    *runtime.Scheme // nil: objects of the kind are maps
 
 	// Stored encodes results as they were stored; nil: results are encoded.
 	Stored *Stored
@@ -48,12 +49,12 @@ type Config struct {
 
 // Handlers makes the handlers of one resource or subresource.
 type Handlers struct {
-	cfg    Config
-	scope  *handlers.RequestScope
-	admit  admission.Interface
-	mutate admission.MutationInterface
-	codecs codecs
-	group  schema.GroupResource // as metrics name it
+	cfg        Config
+	scope      *handlers.RequestScope
+	mutating   admission.MutationInterface
+	validating admission.ValidationInterface
+	codecs     codecs
+	group      schema.GroupResource // as metrics name it
 
 	shape func() *narrow.Shape
 }
@@ -61,10 +62,8 @@ type Handlers struct {
 // New returns handlers that may be used for any number of requests.
 func New(cfg Config) *Handlers {
 	h := &Handlers{cfg: cfg, scope: cfg.Scope}
-	if cfg.Admission != nil {
-		kept := fieldsKept{admission.WithAudit(cfg.Admission)}
-		h.admit, h.mutate = kept, kept
-	}
+	h.mutating, _ = cfg.Admission.(admission.MutationInterface)
+	h.validating, _ = cfg.Admission.(admission.ValidationInterface)
 	h.codecs.init(cfg.Scope)
 	h.group = cfg.Scope.Resource.GroupResource()
 	h.shape = sync.OnceValue(func() *narrow.Shape {
