@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestUpstreamSuite runs upstream's suite on SQLite with one process's two handles, and on Postgres with two processes'
-// worth of pools, caches and committers. On memory it runs with one replica, where nothing hides a wrong order.
+// worth of pools, caches and committers. On memory it runs with one replica, where nothing hides a wrong order. On SQLite the
+// replicas have no memory for objects.
 func TestUpstreamSuite(t *testing.T) {
 	t.Run("memory", func(t *testing.T) { runSuite(t, 1, memoryDatabase) })
 	t.Run("sqlite", func(t *testing.T) { runSuite(t, 2, sqliteDatabase) })
@@ -46,7 +47,8 @@ func sqliteDatabase(t testing.TB) opener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return shared(t, db)
+	open := shared(t, db)
+	return func(t testing.TB) storage.Store { return scarce{open(t)} }
 }
 
 // shared opens every replica from one handle.

@@ -104,12 +104,19 @@ func newHarness(t testing.TB, open opener, replicas int, opts ...option) *harnes
 	return h
 }
 
+// scarce is a store of a replica that has no memory for objects.
+type scarce struct{ storage.Store }
+
 // startBackend runs a replica's cache and committer until the test ends.
 func startBackend(t testing.TB, store storage.Store) adapter.Backend {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	c := cache.New(cache.Config{Store: store, Log: log})
+	cfg := cache.Config{Store: store, Log: log}
+	if _, ok := store.(scarce); ok {
+		cfg.Budget = cache.NewBudget(1)
+	}
+	c := cache.New(cfg)
 	committer := commit.New(store, commit.Config{Applied: c.Apply, Log: log})
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = c.Run(ctx) })

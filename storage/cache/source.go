@@ -18,8 +18,9 @@ const (
 	maxAhead      = 512
 	maxAheadBytes = 1 << 20
 	aheadPart     = 4 // of the visitors' part of the budget, at most: what is read ahead has to last until it is asked for
-	// aheadGap is how many objects may lie between two reads for them to look like those of one reader.
-	aheadGap = 8
+	// aheadGap is how many objects that were dropped may lie between two reads for them to look like those of one reader, and
+	// aheadSkip how many that are in memory.
+	aheadGap, aheadSkip = 8, 256
 )
 
 // source reads bytes that were dropped. There is one for each epoch of a cache.
@@ -43,9 +44,9 @@ func (s *source) read(e *Entry) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.cache.life, readTimeout)
 	defer cancel()
-	if after, wanted := s.ahead(e); len(wanted) > 1 {
+	if after, wanted, rows := s.ahead(e); len(wanted) > 1 {
 		// What goes wrong here shows again when the object alone is asked for.
-		if data := s.readMany(ctx, after, wanted); data != nil {
+		if data := s.readMany(ctx, after, wanted, rows); data != nil {
 			return data, nil
 		}
 	}
@@ -92,9 +93,9 @@ func (s *source) readOne(ctx context.Context, e *Entry) ([]byte, error) {
 	return o.Data, err
 }
 
-// readMany reads a stretch of present states and returns the bytes of the first one wanted, or nil.
-func (s *source) readMany(ctx context.Context, after storage.Key, wanted []*Entry) []byte {
-	p, err := s.cache.store.List(ctx, storage.Selector{Resource: after.Resource}, storage.ListOptions{After: after, Limit: len(wanted) + aheadGap})
+// readMany reads a stretch of so many present states and returns the bytes of the first one wanted, or nil.
+func (s *source) readMany(ctx context.Context, after storage.Key, wanted []*Entry, rows int) []byte {
+	p, err := s.cache.store.List(ctx, storage.Selector{Resource: after.Resource}, storage.ListOptions{After: after, Limit: rows})
 	if err != nil {
 		return nil
 	}
@@ -104,7 +105,7 @@ func (s *source) readMany(ctx context.Context, after storage.Key, wanted []*Entr
 	for i := range p.Objects {
 		o := &p.Objects[i]
 		for len(wanted) > 0 && wanted[0].Key.Compare(o.Key) < 0 {
-			wanted = wanted[1:] // it is no longer there
+			wanted = wanted[1:] // it is no longer there, or was read
 		}
 		if len(wanted) == 0 {
 			break
@@ -124,21 +125,25 @@ func (s *source) readMany(ctx context.Context, after storage.Key, wanted []*Entr
 }
 
 // ahead tells, if somebody seems to read one object after the other, behind which key to read on and what is wanted from
-// there: the entry first.
-func (s *source) ahead(e *Entry) (after storage.Key, wanted []*Entry) {
+// there, the entry first, and how many rows that may be.
+func (s *source) ahead(e *Entry) (after storage.Key, wanted []*Entry, rows int) {
 	if e.mode.Load()&(superseded|deletion) != 0 {
-		return after, nil
+		return after, nil, 0
 	}
 	snap := s.cache.Snapshot(e.Resource)
 	if snap.Get(e.Namespace, e.Name) != e {
-		return after, nil
+		return after, nil, 0
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, next := 0, stream{last: e.Key, count: 1}
 	for i := range s.streams {
-		if st := &s.streams[i]; st.count > 0 && snap.follows(st.last, e) {
-			after, at = st.last, i
+		st := &s.streams[i]
+		if st.count == 0 {
+			continue
+		}
+		if between, yes := snap.follows(st.last, e); yes {
+			after, at, rows = st.last, i, between+1
 			next.count = min(4*st.count, maxAhead)
 			break
 		}
@@ -151,28 +156,36 @@ func (s *source) ahead(e *Entry) (after storage.Key, wanted []*Entry) {
 				wanted = append(make([]*Entry, 0, next.count), e)
 			}
 			size += o.Size()
-			if o.Resident() || size > room || len(wanted) == next.count {
+			if size > room || len(wanted) == next.count {
 				return false
 			}
-			wanted = append(wanted, o)
-			next.last = o.Key
+			rows++
+			if !o.Resident() {
+				wanted = append(wanted, o)
+				next.last = o.Key
+			}
 			return true
 		})
 	}
 	s.streams[len(s.streams)-1] = next
-	return after, wanted
+	return after, wanted, rows
 }
 
-// follows tells whether an entry comes soon behind a key.
-func (s Snapshot) follows(last storage.Key, e *Entry) bool {
+// follows tells whether an entry comes soon behind a key, and how many lie between them.
+func (s Snapshot) follows(last storage.Key, e *Entry) (between int, yes bool) {
 	if last.Resource != e.Resource || last.Compare(e.Key) >= 0 {
-		return false
+		return 0, false
 	}
-	is, n := false, 0
+	dropped := 0
 	s.Scan("", last, func(o *Entry) bool {
-		n++
-		is = o == e
-		return !is && n < aheadGap
+		if yes = o == e; yes {
+			return false
+		}
+		between++
+		if !o.Resident() {
+			dropped++
+		}
+		return dropped < aheadGap && between < aheadSkip
 	})
-	return is
+	return between, yes
 }
