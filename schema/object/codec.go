@@ -63,6 +63,7 @@ type Codec struct {
 	resource string
 	times    func() *times                // of the objects
 	external atomic.Pointer[reflect.Type] // of what External returns
+	buffers  sync.Pool                    // *bytes.Buffer
 }
 
 // NewCodec returns a Codec. Resource, Codec, New and NewList must be set.
@@ -97,19 +98,24 @@ func (c *Codec) Normalize(obj runtime.Object) ([]byte, runtime.Object, error) {
 			return nil, nil, fmt.Errorf("default %s for storage: %w", c.resource, err)
 		}
 	}
-	data, err := runtime.Encode(c.cfg.Codec, stored)
-	if err != nil {
+	buf, _ := c.buffers.Get().(*bytes.Buffer)
+	if buf == nil {
+		buf = new(bytes.Buffer)
+	}
+	if err := c.cfg.Codec.Encode(stored, buf); err != nil {
 		return nil, nil, err
 	}
-	data = bytes.TrimSuffix(data, []byte{'\n'})
-	if slack := cap(data) - len(data); slack > maxSlack && slack > len(data)/8 {
-		data = bytes.Clone(data) // it is kept for long
+	// A copy of the very size: it is kept for long, and a buffer that grew has room for up to as much again.
+	data := bytes.Clone(bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}))
+	if buf.Cap() <= maxBuffer {
+		buf.Reset()
+		c.buffers.Put(buf)
 	}
 	return data, shown, nil
 }
 
-// maxSlack is how much memory behind an object's JSON is not worth copying it.
-const maxSlack = 16 << 10
+// maxBuffer: larger buffers are not kept for the next object.
+const maxBuffer = 64 << 10
 
 // Seal returns the form in which stored JSON goes to the database under a key.
 func (c *Codec) Seal(ctx context.Context, key storage.Key, plain []byte) ([]byte, error) {
