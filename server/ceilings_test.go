@@ -225,12 +225,16 @@ func TestCeilings(t *testing.T) {
 	}
 	for _, kind := range costlies {
 		now, was := got[kind.name], recorded[kind.name]
+		slack := was/25 + 2
+		if kind.runs == 1 { // is counted once, and how its writes are gathered is chance
+			slack = was / 3
+		}
 		switch {
 		case was == 0:
 			t.Errorf("%s: nothing is recorded in %s; run go test ./server -run TestCeilings -record-ceilings", kind.name, ceilingsFile)
-		case now > was+was/25+2:
+		case now > was+slack:
 			t.Errorf("%s: allocates %d times, recorded are %d. Should that be: go test ./server -run TestCeilings -record-ceilings", kind.name, now, was)
-		case now < was-was/25-2:
+		case now < was-slack:
 			t.Logf("%s: allocates %d times, recorded are %d: less is to be recorded with go test ./server -run TestCeilings -record-ceilings", kind.name, now, was)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/rowlock-io/rowlock/server/controlplane"
+	"github.com/rowlock-io/rowlock/server/fairness"
 	"github.com/rowlock-io/rowlock/storage"
 )
 
@@ -58,6 +59,7 @@ func NewClusters(cfg ClustersConfig) *Clusters {
 	if cfg.Idle == 0 {
 		cfg.Idle = DefaultIdle
 	}
+	cfg.Plane.FlowMarks = &fairness.Marks{}
 	c := &Clusters{cfg: cfg, keep: map[string]bool{}, open: map[string]*hosted{}}
 	for _, name := range cfg.Keep {
 		c.keep[name] = true

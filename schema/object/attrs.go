@@ -134,6 +134,9 @@ func (v *View) labelAttrs() (*attrs, error) {
 	if err != nil {
 		return nil, &CorruptError{Key: v.Key(), err: err}
 	}
+	for i := 0; i+1 < len(l); i += 2 {
+		l[i] = v.codec.names.one(l[i])
+	}
 	a := &attrs{labels: l}
 	if v.pairs.CompareAndSwap(nil, a) {
 		return a, nil

@@ -59,6 +59,7 @@ type TransformerFor func(schema.GroupResource) value.Transformer
 
 // Codec encodes and decodes one resource. It is safe for concurrent use.
 type Codec struct {
+	names    names
 	cfg      Config
 	resource string
 	times    func() *times                // of the objects

@@ -13,6 +13,7 @@ import (
 	"github.com/rowlock-io/rowlock/admission"
 	"github.com/rowlock-io/rowlock/schema/catalogue"
 	"github.com/rowlock-io/rowlock/server/encryption"
+	"github.com/rowlock-io/rowlock/server/fairness"
 	"github.com/rowlock-io/rowlock/server/filters"
 	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/server/seal"
@@ -57,9 +58,11 @@ type Config struct {
 	Objects  *cache.Budget // of objects' bytes in memory, for all clusters of a process; nil: all are there
 	Outbound Outbound
 
-	Record Record  // of requests
-	Flow   Flow    // how many requests are served at a time
-	Agents []Agent // run for the cluster, in this process
+	Record Record // of requests
+	Flow   Flow   // how many requests are served at a time
+	// FlowMarks count the requests of all clusters of a process; nil: nobody does.
+	FlowMarks *fairness.Marks
+	Agents    []Agent // run for the cluster, in this process
 
 	Versions *catalogue.Versions // what is served; nil: what kube-apiserver serves by default
 	Hints    filters.Hints       // to browsers and HTTP/2 clients

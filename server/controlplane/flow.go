@@ -13,7 +13,7 @@ type Flow = fairness.Limits
 func (c *ControlPlane) newFairness() {
 	c.fairness = fairness.New(fairness.Config{
 		Limits: c.cfg.Flow, Client: c.clients.kube, Informers: c.informers, Cache: c.backend.Cache,
-		LongRunning: filters.LongRunning, Timeout: c.cfg.RequestTimeout, Process: c.cfg.Operator,
+		LongRunning: filters.LongRunning, Timeout: c.cfg.RequestTimeout, Process: c.cfg.Operator, Marks: c.cfg.FlowMarks,
 	})
 }
 

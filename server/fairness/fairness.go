@@ -6,12 +6,15 @@ package fairness
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/apiserver/pkg/server/mux"
 	"k8s.io/apiserver/pkg/util/flowcontrol"
+	"k8s.io/apiserver/pkg/util/flowcontrol/fairqueuing/eventclock"
+	fqs "k8s.io/apiserver/pkg/util/flowcontrol/fairqueuing/queueset"
 	"k8s.io/apiserver/pkg/util/flowcontrol/metrics"
 	fcrequest "k8s.io/apiserver/pkg/util/flowcontrol/request"
 	"k8s.io/client-go/informers"
@@ -55,6 +58,7 @@ type Config struct {
 	Timeout     time.Duration // of requests; they wait for a seat a quarter of it at most
 	// Process tells that this cluster's operator is the process's: it keeps what the process counts for all clusters.
 	Process bool
+	Marks   *Marks // of the process; nil: requests are not counted for it
 }
 
 // Fairness shares the seats of one cluster.
@@ -62,6 +66,8 @@ type Fairness struct {
 	cfg  Config
 	flow flowcontrol.Interface // nil: plain bounds
 	work fcrequest.WorkEstimatorFunc
+
+	classes classes
 }
 
 // New builds what Run makes work. It asks for informers, so it is called before they start.
@@ -71,7 +77,15 @@ func New(cfg Config) *Fairness {
 	if cfg.Limits.Plain {
 		return f
 	}
-	f.flow = flowcontrol.New(cfg.Informers, cfg.Client.FlowcontrolV1(), cfg.Limits.readOnly()+cfg.Limits.mutating())
+	clk := eventclock.Real{}
+	f.flow = flowcontrol.NewTestable(flowcontrol.TestableConfig{ // what flowcontrol.New passes, but for the queue sets
+		Name: "Controller", Clock: clk, AsFieldManager: flowcontrol.ConfigConsumerAsFieldManager,
+		FoundToDangling: func(found bool) bool { return !found },
+		InformerFactory: cfg.Informers, FlowcontrolClient: cfg.Client.FlowcontrolV1(),
+		ServerConcurrencyLimit: cfg.Limits.readOnly() + cfg.Limits.mutating(),
+		ReqsGaugeVec:           metrics.PriorityLevelConcurrencyGaugeVec, ExecSeatsGaugeVec: metrics.PriorityLevelExecutionSeatsGaugeVec,
+		QueueSetFactory: factory{fqs.NewQueueSetFactory(clk), &f.classes.changed},
+	})
 	sizes := sizes{cache: cfg.Cache}
 	f.work = fcrequest.NewWorkEstimator(sizes.of, f.flow.GetInterestedWatchCount, fcrequest.DefaultWorkEstimatorConfig(), f.flow.GetMaxSeats)
 	return f
@@ -82,7 +96,7 @@ func (f *Fairness) Filter(handler http.Handler) http.Handler {
 	if f.flow == nil {
 		return filters.WithMaxInFlightLimit(handler, f.cfg.Limits.readOnly(), f.cfg.Limits.mutating(), f.cfg.LongRunning)
 	}
-	return filters.WithPriorityAndFairness(handler, f.cfg.LongRunning, f.flow, f.work, f.cfg.Timeout/4)
+	return &fair{Fairness: f, next: handler, dropped: flowcontrol.NewDroppedRequestsTracker()}
 }
 
 // Debug is the prefix of the paths that show seats and queues, and what answers there; nil where there are none.
@@ -98,15 +112,16 @@ func (f *Fairness) Debug() (prefix string, handler http.Handler) {
 
 // Run follows the cluster's configuration until ctx ends.
 func (f *Fairness) Run(ctx context.Context) error {
-	if f.cfg.Process {
-		if f.flow == nil {
-			filters.StartMaxInFlightWatermarkMaintenance(ctx.Done())
-		} else {
-			filters.StartPriorityAndFairnessWatermarkMaintenance(ctx.Done())
-		}
-	}
 	if f.flow == nil {
+		if f.cfg.Process {
+			filters.StartMaxInFlightWatermarkMaintenance(ctx.Done())
+		}
 		return nil
+	}
+	if f.cfg.Process {
+		var reporting sync.WaitGroup
+		defer reporting.Wait()
+		reporting.Go(func() { f.cfg.Marks.report(ctx) })
 	}
 	if err := f.flow.Run(ctx.Done()); err != nil && ctx.Err() == nil {
 		return err

@@ -36,7 +36,7 @@ func newPredicate(res *Resource, opts *metainternal.ListOptions) predicate {
 		p.key, field = field, fields.Everything()
 	}
 	if !label.Empty() || !field.Empty() {
-		p.rest = &apistorage.SelectionPredicate{Label: label, Field: field, GetAttrs: res.GetAttrs}
+		p.rest = &apistorage.SelectionPredicate{Label: res.Codec.Selector(label), Field: field, GetAttrs: res.GetAttrs}
 	}
 	return p
 }

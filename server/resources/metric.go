@@ -5,7 +5,6 @@ import (
 
 	"k8s.io/apiserver/pkg/endpoints"
 	"k8s.io/apiserver/pkg/endpoints/deprecation"
-	"k8s.io/apiserver/pkg/endpoints/metrics"
 	"k8s.io/apiserver/pkg/warning"
 
 	"github.com/rowlock-io/rowlock/schema"
@@ -53,6 +52,5 @@ func (m metric) instrument(r route, warnings []string, handler http.HandlerFunc)
 			inner(w, req)
 		}
 	}
-	return metrics.InstrumentHandlerFunc(verb, m.group, m.version, m.resource, m.subresource, r.scope,
-		metrics.APIServerComponent, m.deprecated, m.removed, handler)
+	return newCounts(m, verb, r.scope).handle(handler)
 }
