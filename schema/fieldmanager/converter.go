@@ -84,3 +84,18 @@ func ownersAreObjects(obj runtime.Object) bool {
 	}
 	return true
 }
+
+// compare compares two typed values.
+func (m *Manager) compare(l, r *typed.TypedValue) (*typed.Comparison, error) {
+	lv, isObject := l.AsValue().(*objectValue)
+	rv, isToo := r.AsValue().(*objectValue)
+	c, ours := m.types.(*converter)
+	if ours && isObject && isToo && lv.fields.IsValid() && rv.fields.IsValid() && lv.fields.Type() == rv.fields.Type() {
+		if known, err := c.models(); err == nil && l.Schema() == known.schema {
+			if o := known.outlineOf(reflect.TypeOf(lv.object), l.TypeRef()); o != nil {
+				return o.structs(lv.fields, rv.fields), nil
+			}
+		}
+	}
+	return l.Compare(r)
+}

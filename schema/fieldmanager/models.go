@@ -23,7 +23,8 @@ type models struct {
 	schema *smdschema.Schema
 	kinds  map[schema.GroupVersionKind]smdschema.TypeRef
 
-	trusted sync.Map // reflect.Type of an object → bool: see trusts
+	trusted  sync.Map // reflect.Type of an object → bool: see trusts
+	outlines sync.Map // reflect.Type of an object → *outline: see outlineOf
 }
 
 // buildModels takes about 30 ms and leaves several MB of garbage, the definitions of all types.

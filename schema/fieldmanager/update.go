@@ -126,7 +126,7 @@ func (w *write) reconciled(before owners) (owners, error) {
 // compared takes from the owners, but for self, what differs between the live object and another one. Without force it
 // does not take but answers with conflicts.
 func (w *write) compared(obj *typed.TypedValue, all owners, self *identity, force bool) (owners, *typed.Comparison, error) {
-	change, err := w.live.Compare(obj)
+	change, err := w.compare(w.live, obj)
 	if err != nil {
 		return nil, nil, says("failed to compare objects: %v", err)
 	}
@@ -193,7 +193,7 @@ func (w *write) comparedIn(obj *typed.TypedValue, version fieldpath.APIVersion) 
 		}
 		return nil, says("failed to convert new object: %v", err)
 	}
-	change, err := before.Compare(after)
+	change, err := w.compare(before, after)
 	if err != nil {
 		return nil, says("failed to compare objects: %v", err)
 	}
