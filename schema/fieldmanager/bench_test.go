@@ -129,11 +129,11 @@ func BenchmarkPodLabelApply(b *testing.B) {
 }
 
 // BenchmarkFor is what every scope costs at the start of a server.
-func BenchmarkFor(b *testing.B) {
+func BenchmarkManager(b *testing.B) {
 	f := sharedFixture(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := f.factory.For(corev1.SchemeGroupVersion.WithKind("Pod"), api.SchemeGroupVersion, "", nil); err != nil {
+		if _, err := f.factory.Manager(corev1.SchemeGroupVersion.WithKind("Pod"), api.SchemeGroupVersion, "", nil); err != nil {
 			b.Fatal(err)
 		}
 	}

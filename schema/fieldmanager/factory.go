@@ -68,6 +68,9 @@ func (f *Factory) Build() error {
 	return err
 }
 
+// Cool lets go of what is kept for speed alone.
+func (f *Factory) Cool() { f.sets.cool() }
+
 // Manager returns the field manager of a kind, or of a subresource of it that is written as kind. hub is the version that
 // objects have in memory, resetFields the fields that the storage resets by version; nil for none. It is cheap.
 func (f *Factory) Manager(kind schema.GroupVersionKind, hub schema.GroupVersion, subresource string,
@@ -86,7 +89,7 @@ func (f *Factory) Manager(kind schema.GroupVersionKind, hub schema.GroupVersion,
 	return m, nil
 }
 
-// For is Manager, but of upstream's type.
+// For is Manager, but of upstream's type, which is slower: its handlers take no other.
 func (f *Factory) For(kind schema.GroupVersionKind, hub schema.GroupVersion, subresource string,
 	resetFields map[fieldpath.APIVersion]fieldpath.Filter,
 ) (*managedfields.FieldManager, error) {

@@ -38,7 +38,7 @@ func TestLazy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := f.For(corev1.SchemeGroupVersion.WithKind("ConfigMap"), api.SchemeGroupVersion, "", nil)
+	m, err := f.Manager(corev1.SchemeGroupVersion.WithKind("ConfigMap"), api.SchemeGroupVersion, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,11 +117,11 @@ func TestInvalidObject(t *testing.T) {
 	}
 }
 
-func TestForRefusesUnknownKind(t *testing.T) {
+func TestUnknownKindIsRefused(t *testing.T) {
 	t.Parallel()
 	f := sharedFixture(t).factory
 	gv := schema.GroupVersion{Group: "example.com", Version: "v1"}
-	if _, err := f.For(gv.WithKind("Widget"), gv, "", nil); err == nil {
+	if _, err := f.Manager(gv.WithKind("Widget"), gv, "", nil); err == nil {
 		t.Error("a field manager of an unknown kind was made")
 	}
 }

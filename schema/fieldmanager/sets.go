@@ -129,3 +129,10 @@ func (s *sets) keep(raw string, f *fields) {
 		s.size += len(raw)
 	}
 }
+
+// cool forgets the sets that are kept. They are decoded again when they are asked for.
+func (s *sets) cool() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.young, s.old, s.size = nil, nil, 0
+}

@@ -41,6 +41,7 @@ type ControlPlane struct {
 	serviceIP net.IP
 	backend   adapter.Backend
 	catalogue *catalogue.Catalogue
+	owners    *fieldmanager.Factory
 	customs
 	clients   *clients
 	informers informers.SharedInformerFactory
@@ -117,13 +118,13 @@ func (c *ControlPlane) build() error {
 	if err != nil {
 		return err
 	}
-	owners, err := fieldmanager.New(fieldmanager.Config{Groups: c.catalogue.Groups()})
+	c.owners, err = fieldmanager.New(fieldmanager.Config{Groups: c.catalogue.Groups(), Log: c.cfg.Log})
 	if err != nil {
 		return err
 	}
 	reader := read.New(read.Config{Serializer: legacyscheme.Codecs, Serving: c.serving, Observe: watchSizes, CompressedBytes: c.cfg.CompressedBytes, Log: c.cfg.Log})
 	handler := resources.New(resources.Config{
-		Catalogue: c.catalogue, Admission: chain, Authorizer: c.access.authorizer, FieldManagers: owners,
+		Catalogue: c.catalogue, Admission: chain, Authorizer: c.access.authorizer, FieldManagers: c.owners,
 		Reader:              reader,
 		Cache:               c.backend.Cache,
 		Traced:              c.cfg.Record.Tracer != nil,
@@ -210,6 +211,7 @@ func (c *ControlPlane) Bootstrapped() <-chan struct{} { return c.bootstrapped }
 // Cool lets go of what is kept only so that it need not be made or read again.
 func (c *ControlPlane) Cool() {
 	c.hot.Cool()
+	c.owners.Cool()
 	c.backend.Cache.Cool()
 }
 
