@@ -3,6 +3,8 @@ package adapter
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,15 +21,23 @@ var busy = storage.Key{Resource: "configmaps", Namespace: "ns", Name: "busy"}
 
 // losers begins to wait, one after the other, and tells in which order they go on.
 func losers(ctx context.Context, turns *turns, n int) (order func() []int) {
+	var mu sync.Mutex
 	var on []int
 	for i := range n {
 		go func() {
 			turns.lost(ctx, busy)
-			on = append(on, i) // one at a time: tests wait for the bubble in between
+			mu.Lock()
+			defer mu.Unlock()
+			on = append(on, i)
 		}()
 		synctest.Wait()
 	}
-	return func() []int { synctest.Wait(); return on }
+	return func() []int {
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(on)
+	}
 }
 
 func expect(t *testing.T, what string, got []int, want ...int) {
