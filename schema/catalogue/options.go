@@ -58,7 +58,7 @@ func (g *optionsGetter) restOptions(gr schema.GroupResource, config *storageback
 		Decorator:               g.decorate,
 		ResourcePrefix:          "/" + g.factory.ResourcePrefix(gr),
 		EnableGarbageCollection: true,
-		DeleteCollectionWorkers: 16, // concurrent deletes share commits
+		DeleteCollectionWorkers: 64, // concurrent deletes share commits
 	}
 }
 
