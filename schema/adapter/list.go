@@ -34,10 +34,12 @@ func (s *Store) GetList(ctx context.Context, key string, opts apistorage.ListOpt
 	if err != nil {
 		return err
 	}
-	objs, err := s.fill(ctx, p, (*object.View).Assignable)
+	show, shown := noting(ctx, listObj)
+	objs, err := s.fill(ctx, p, show)
 	if err != nil {
 		return err
 	}
+	shown()
 	if err := setItems(items, objs); err != nil {
 		return err
 	}

@@ -193,11 +193,15 @@ func (ep *endpoint) build(verb string) http.HandlerFunc {
 		}
 	case request.MethodDelete:
 		if d, ok := s.(rest.GracefulDeleter); ok {
-			return ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.DeleteResource(d, true, sc, admit) })
+			return ep.written(func(h *write.Handlers) http.HandlerFunc {
+				return h.Delete(d, ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.DeleteResource(d, true, sc, admit) }))
+			})
 		}
 	case request.MethodDeleteCollection:
 		if d, ok := s.(rest.CollectionDeleter); ok {
-			return ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.DeleteCollection(d, true, sc, admit) })
+			return ep.written(func(h *write.Handlers) http.HandlerFunc {
+				return h.DeleteCollection(d, ep.scoped(func(sc *handlers.RequestScope) http.HandlerFunc { return handlers.DeleteCollection(d, true, sc, admit) }))
+			})
 		}
 	case request.MethodConnect:
 		if c, ok := s.(rest.Connecter); ok {
