@@ -64,9 +64,9 @@ func TestTurns(t *testing.T) {
 			t.Errorf("who succeeded heard of it %v after the next one's turn", lead)
 		}
 		expect(t, "it was written", order(), 0, 1, 2)
-		time.Sleep(patience - time.Since(begin) - 1)
+		time.Sleep(patience - time.Since(begin) - time.Nanosecond)
 		expect(t, "just before the turn is over", order(), 0, 1, 2)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		expect(t, "the turn was not used", order(), 0, 1, 2, 3)
 		turns.written(busy)
 		expect(t, "it was written", order(), 0, 1, 2, 3, 4)

@@ -125,8 +125,10 @@ func TestDeletesEqualUpstream(t *testing.T) {
 		"?labelSelector=a%3Db&limit=3", "?labelSelector=%21%21", "?fieldSelector=metadata.name%3Dx", "?fieldSelector=spec.x%3D1", "?limit=x",
 		"?resourceVersionMatch=Exact", "?sendInitialEvents=true", "?resourceVersion=5&resourceVersionMatch=Exact", "?ignoreStoreReadErrorWithClusterBreakingPotential=true",
 	}
-	accepts := []string{"", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "text/html",
-		"application/json;as=Table;v=v1;g=meta.k8s.io"}
+	accepts := []string{
+		"", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "text/html",
+		"application/json;as=Table;v=v1;g=meta.k8s.io",
+	}
 	one := func(result, body, query, accept, contentType string, collection, gone bool, j judge) {
 		t.Helper()
 		var answers [2][]string
@@ -139,7 +141,7 @@ func TestDeletesEqualUpstream(t *testing.T) {
 				handler = handlers.DeleteCollection(d, true, p.scope, &seen)
 			}
 			if i == 1 {
-				ours := New(Config{Scope: p.scope, Fields: p.scope.FieldManager, Admission: &seen, Scheme: nil})
+				ours := New(Config{Scope: p.scope, Fields: p.scope.FieldManager, Admission: admission.WithAudit(&seen)})
 				if whole := handler; collection {
 					handler = ours.DeleteCollection(d, whole)
 				} else {

@@ -13,21 +13,20 @@ import (
 
 // validateDelete lets admission judge an object that is about to be deleted.
 func (t *target) validateDelete(options *metav1.DeleteOptions) rest.ValidateObjectFunc {
-	kept, ok := t.h.admit.(fieldsKept)
-	if !ok || !kept.Handles(admission.Delete) {
+	mutates := t.h.mutating != nil && t.h.mutating.Handles(admission.Delete)
+	validates := t.h.validating != nil && t.h.validating.Handles(admission.Delete)
+	if !mutates && !validates {
 		return func(context.Context, runtime.Object) error { return nil }
 	}
-	mutate, _ := kept.Interface.(admission.MutationInterface)
-	validate, _ := kept.Interface.(admission.ValidationInterface)
 	return func(ctx context.Context, stored runtime.Object) error {
 		d := &deletion{Attributes: t.attributes(nil, nil, admission.Delete, options), stored: stored}
-		if mutate != nil {
-			if err := mutate.Admit(ctx, d, t.h.scope); err != nil {
+		if mutates {
+			if err := t.h.mutating.Admit(ctx, d, t.h.scope); err != nil {
 				return err
 			}
 		}
-		if validate != nil {
-			return validate.Validate(ctx, d, t.h.scope)
+		if validates {
+			return t.h.validating.Validate(ctx, d, t.h.scope)
 		}
 		return nil
 	}
