@@ -322,6 +322,7 @@ type store struct {
 	rest.Patcher
 	hub schema.GroupVersionKind
 	obj runtime.Object
+	err error // of every write
 }
 
 // New implements rest.Patcher.
@@ -334,9 +335,25 @@ func (s *store) New() runtime.Object {
 }
 
 // Update implements rest.Patcher.
-func (s *store) Update(ctx context.Context, _ string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc, _ rest.ValidateObjectUpdateFunc, _ bool,
-	_ *metav1.UpdateOptions,
+func (s *store) Update(ctx context.Context, _ string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, update rest.ValidateObjectUpdateFunc,
+	_ bool, _ *metav1.UpdateOptions,
 ) (runtime.Object, bool, error) {
+	if s.err != nil {
+		return nil, false, s.err
+	}
 	obj, err := info.UpdatedObject(ctx, s.obj)
-	return obj, false, err
+	if err != nil {
+		return nil, false, err
+	}
+	accessor, err := meta.Accessor(s.obj)
+	if err != nil {
+		return nil, false, err
+	}
+	if accessor.GetUID() == "" { // nothing is stored
+		return obj, true, create(ctx, obj)
+	}
+	return obj, false, update(ctx, obj, s.obj)
 }
+
+// Destroy implements rest.Storage.
+func (s *store) Destroy() {}
