@@ -63,10 +63,13 @@ func New(cfg Config) (upstream.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admission: what quotas count: %w", err)
 	}
+	upstreams := func(client kubernetes.Interface, f informers.SharedInformerFactory) upstream.PluginInitializer {
+		return initializer.New(client, cfg.Dynamic, f, cfg.Authorizer, utilfeature.DefaultFeatureGate,
+			compatibility.DefaultBuildEffectiveVersion(), cfg.Done, cfg.Mapper)
+	}
 	initializers := func(client kubernetes.Interface, f informers.SharedInformerFactory) upstream.PluginInitializers {
 		return upstream.PluginInitializers{
-			nodeRestriction{cfg, initializer.New(client, cfg.Dynamic, f, cfg.Authorizer, utilfeature.DefaultFeatureGate,
-				compatibility.DefaultBuildEffectiveVersion(), cfg.Done, cfg.Mapper)},
+			seldom{direct: upstreams(client, directInformers{f, client}), others: upstreams(client, f)},
 			webhookinit.NewPluginInitializer(cfg.Webhooks, cfg.Services),
 			controlplaneadmission.NewPluginInitializer(quotas, exclusion.Excluded()),
 		}
