@@ -23,6 +23,7 @@ var madeUp = []struct {
 	{regexp.MustCompile(`20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), `TIME`},
 	{regexp.MustCompile(`(resourceVersion\\+":\\+")\d+`), `${1}*`},
 	{regexp.MustCompile(`\b[0-9]{1,3}(m[0-9]{1,2})?s\b`), `AGE`},
+	{regexp.MustCompile(`"(?:[0-9]{1,3}y)?[0-9]{1,4}d"`), `"AGE"`}, // of a date in a script, in a table
 	{regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`), `kube-api-access-*`},
 	{regexp.MustCompile(`\bA_[a-z0-9]{5}\b`), `A_*`}, // generated after a prefix of the scripts
 	{regexp.MustCompile(`Too large resource version: (\d+), current: \d+`), `Too large resource version: $1, current: *`},
