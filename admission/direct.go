@@ -73,7 +73,10 @@ func (d directInformers) Storage() storage.Interface {
 	return directStorage{d.SharedInformerFactory.Storage(), d.client}
 }
 
-func (d directCore) V1() corev1informers.Interface { return directCoreV1{d.Interface.V1(), d.client} }
+func (d directCore) V1() corev1informers.Interface {
+	return directCoreV1{d.Interface.V1(), d.client}
+}
+
 func (d directStorage) V1() storagev1informers.Interface {
 	return directStorageV1{d.Interface.V1(), d.client}
 }
