@@ -25,13 +25,14 @@ var kubernetes = []string{"k8s.io", "sigs.k8s.io"}
 
 var house = []room{
 	{path: "cmd", rooms: []string{"server", "schema", "admission", "storage", "agents"}},
-	{path: "server", rooms: []string{"schema", "admission", "storage", "informer"}},
+	{path: "server", rooms: []string{"schema", "admission", "storage", "informer", "series"}},
 	{path: "schema", rooms: []string{"storage"}},
-	{path: "admission", rooms: []string{"storage"}},
+	{path: "admission", rooms: []string{"storage", "series"}},
 	{path: "storage", rooms: []string{"migrations"}, no: kubernetes},
 	{path: "migrations", std: true},
 	{path: "agents", rooms: []string{"informer"}},
 	{path: "informer"},
+	{path: "series"},
 	{path: "conformance"},
 }
 

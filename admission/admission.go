@@ -81,7 +81,7 @@ func New(cfg Config) (upstream.Interface, error) {
 		plugins.Register(kind.name, func(config io.Reader) (upstream.Interface, error) { return newLate(kind, config, cfg, initializers) })
 	}
 	chain, err := plugins.NewFromPlugins(names, provider, initializers(cfg.Client, cfg.Informers),
-		upstream.Decorators{upstream.DecoratorFunc(withOurs), upstream.DecoratorFunc(admissionmetrics.WithControllerMetrics)})
+		upstream.Decorators{upstream.DecoratorFunc(withOurs), upstream.DecoratorFunc(withTimes)})
 	if err != nil {
 		return nil, fmt.Errorf("admission: %w", err)
 	}

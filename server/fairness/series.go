@@ -6,7 +6,7 @@ import (
 	"k8s.io/apiserver/pkg/util/flowcontrol/metrics"
 	basemetrics "k8s.io/component-base/metrics"
 
-	"github.com/rowlock-io/rowlock/server/internal/series"
+	"github.com/rowlock-io/rowlock/series"
 )
 
 // flowSeries are upstream's of one flow schema at one priority level, found once: upstream looks them up, and makes contexts

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/responsewriter"
 	basemetrics "k8s.io/component-base/metrics"
 
-	"github.com/rowlock-io/rowlock/server/internal/series"
+	"github.com/rowlock-io/rowlock/series"
 )
 
 // counts keep upstream's series of the requests that one route answers. Upstream looks up six of them, by up to nine labels,
