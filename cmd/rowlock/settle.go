@@ -23,6 +23,7 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 	q := quiet{seen: allocated(), given: allocated()}
 	var m mapped
 	m.trimmed(residentFiles(), time.Now(), true)
+	p := newPace()
 	tick := time.NewTicker(quietInterval)
 	defer tick.Stop()
 	for {
@@ -31,7 +32,10 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 		case <-ctx.Done():
 			return
 		}
-		switch still, burst := q.look(allocated(), alive()); {
+		live := alive()
+		still, burst := q.look(allocated(), live)
+		p.set(!still, live)
+		switch {
 		case burst:
 			giveBack(plane, log)
 			m.trimmed(residentFiles(), time.Now(), true)
