@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -91,11 +90,6 @@ func (h *Handlers) created(ctx context.Context, req *http.Request, r rest.NamedC
 	if err != nil {
 		return nil, nil, err
 	}
-	if !h.scope.AcceptsGroupVersion(version) {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf(
-			"the API version in the data (%s) does not match the expected API version (%v)", version, h.scope.Kind.GroupVersion()))
-	}
-	s.event("Conversion done")
 	if t.name == "" {
 		_, t.name, _ = h.scope.Namer.ObjectName(obj)
 	}

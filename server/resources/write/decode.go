@@ -26,7 +26,13 @@ func (h *Handlers) decode(req *http.Request, in *decoders, body []byte, into run
 		}
 		warnAll(req.Context(), strict.Errors())
 	}
-	return obj, kind.GroupVersion(), nil
+	version := kind.GroupVersion()
+	if !h.scope.AcceptsGroupVersion(version) {
+		return nil, schema.GroupVersion{}, apierrors.NewBadRequest(fmt.Sprintf(
+			"the API version in the data (%s) does not match the expected API version (%s)", version, h.scope.Kind.GroupVersion()))
+	}
+	s.event("Conversion done")
+	return obj, version, nil
 }
 
 // undecodable says what could not be decoded.

@@ -29,29 +29,14 @@ func (h *Handlers) Delete(r rest.GracefulDeleter, whole http.HandlerFunc) http.H
 	if deletesUnreadable() {
 		return whole
 	}
-	return func(w http.ResponseWriter, req *http.Request) {
-		if !h.takes(req) {
-			whole(w, req)
-			return
-		}
-		req, s := h.start(req, "Delete")
-		defer s.end()
-		namespace, name, err := h.scope.Namer.Name(req)
-		if err != nil {
-			h.fail(w, req, err)
-			return
-		}
-		ctx, cancel := context.WithTimeout(req.Context(), longest)
-		defer cancel()
-		ctx = request.WithNamespace(ctx, namespace)
-		t := &target{h: h, namespace: namespace, name: name}
+	return h.one("Delete", whole, func(ctx context.Context, w http.ResponseWriter, req *http.Request, t *target, s *span) {
 		options, err := t.deleteOptions(ctx, req, metrics.Delete, s)
 		if err != nil {
 			h.fail(w, req, err)
 			return
 		}
 		s.event("About to delete object from database")
-		result, gone, err := r.Delete(ctx, name, t.validateDelete(options), options)
+		result, gone, err := r.Delete(ctx, t.name, t.validateDelete(options), options)
 		if result, err = finish(ctx, result, err); err != nil {
 			h.fail(w, req, err)
 			return
@@ -64,11 +49,11 @@ func (h *Handlers) Delete(r rest.GracefulDeleter, whole http.HandlerFunc) http.H
 		if result == nil {
 			result = &metav1.Status{
 				Status: metav1.StatusSuccess, Code: int32(code),
-				Details: &metav1.StatusDetails{Name: name, Kind: h.scope.Kind.Kind},
+				Details: &metav1.StatusDetails{Name: t.name, Kind: h.scope.Kind.Kind},
 			}
 		}
 		h.answerDeleted(w, req, s, code, result, nil)
-	}
+	})
 }
 
 // DeleteCollection answers DELETE of a collection. Whole is upstream's handler for the same.

@@ -35,23 +35,9 @@ type patch struct {
 
 // Patch answers PATCH. Whole is upstream's handler for the same.
 func (h *Handlers) Patch(r rest.Patcher, whole http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) {
-		contentType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
-		if !slices.Contains(PatchTypes, contentType) || !h.takes(req) {
-			whole(w, req)
-			return
-		}
-		req, s := h.start(req, "Patch")
-		defer s.end()
-		namespace, name, err := h.scope.Namer.Name(req)
-		if err != nil {
-			h.fail(w, req, err)
-			return
-		}
-		ctx, cancel := context.WithTimeout(req.Context(), longest)
-		defer cancel()
-		ctx, answer := h.answered(request.WithNamespace(ctx, namespace), req)
-		p := &patch{target: &target{h: h, namespace: namespace, name: name}, req: req, kind: types.PatchType(contentType), r: r, span: s}
+	handle := h.one("Patch", whole, func(ctx context.Context, w http.ResponseWriter, req *http.Request, t *target, s *span) {
+		ctx, answer := h.answered(ctx, req)
+		p := &patch{target: t, req: req, kind: patchType(req), r: r, span: s}
 		if err := p.read(ctx); err != nil {
 			h.fail(w, req, err)
 			return
@@ -63,7 +49,19 @@ func (h *Handlers) Patch(r rest.Patcher, whole http.HandlerFunc) http.HandlerFun
 		}
 		s.event("Object stored in database")
 		h.answer(w, req, s, codeOf(created), result, answer)
+	})
+	return func(w http.ResponseWriter, req *http.Request) {
+		if !slices.Contains(PatchTypes, string(patchType(req))) {
+			whole(w, req)
+			return
+		}
+		handle(w, req)
 	}
+}
+
+func patchType(req *http.Request) types.PatchType {
+	mediaType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
+	return types.PatchType(mediaType)
 }
 
 // read reads the patch and its options.
@@ -134,10 +132,8 @@ func (p *patch) mechanism() (mechanism, error) {
 			return nil, err
 		}
 		return p.stored((&strategicPatch{patch: p, like: like}).apply), nil
-	case types.ApplyYAMLPatchType:
-		return p.applyConfiguration, nil
 	}
-	return nil, fmt.Errorf("%v: unimplemented patch type", p.kind)
+	return p.applyConfiguration, nil // there is no other kind (PatchTypes)
 }
 
 // stored is a mechanism that changes what is there.

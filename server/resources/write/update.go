@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -21,22 +20,8 @@ import (
 
 // Update answers PUT. Whole is upstream's handler for the same.
 func (h *Handlers) Update(r rest.Updater, whole http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) {
-		if !h.takes(req) {
-			whole(w, req)
-			return
-		}
-		req, s := h.start(req, "Update")
-		defer s.end()
-		namespace, name, err := h.scope.Namer.Name(req)
-		if err != nil {
-			h.fail(w, req, err)
-			return
-		}
-		ctx, cancel := context.WithTimeout(req.Context(), longest)
-		defer cancel()
-		ctx, answer := h.answered(request.WithNamespace(ctx, namespace), req)
-		t := &target{h: h, namespace: namespace, name: name}
+	return h.one("Update", whole, func(ctx context.Context, w http.ResponseWriter, req *http.Request, t *target, s *span) {
+		ctx, answer := h.answered(ctx, req)
 		obj, options, err := h.replacement(ctx, req, r, t, s)
 		if err != nil {
 			h.fail(w, req, err)
@@ -52,7 +37,7 @@ func (h *Handlers) Update(r rest.Updater, whole http.HandlerFunc) http.HandlerFu
 		}
 		s.sized("Write to database call succeeded", t.size, nil)
 		h.answer(w, req, s, codeOf(created), result, answer)
-	}
+	})
 }
 
 func codeOf(created bool) int {
@@ -82,11 +67,6 @@ func (h *Handlers) replacement(ctx context.Context, req *http.Request, r rest.Up
 	if err != nil {
 		return nil, nil, err
 	}
-	if !h.scope.AcceptsGroupVersion(version) {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf(
-			"the API version in the data (%s) does not match the expected API version (%s)", version, h.scope.Kind.GroupVersion()))
-	}
-	s.event("Conversion done")
 	audit.LogRequestObject(req.Context(), obj, version, h.scope.Resource, h.scope.Subresource, h.scope.Serializer)
 	t.user, _ = request.UserFrom(ctx)
 	t.dryRun = dryrun.IsDryRun(options.DryRun)

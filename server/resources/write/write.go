@@ -11,6 +11,7 @@
 package write
 
 import (
+	"context"
 	"net/http"
 	"sync"
 
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/endpoints/handlers"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/rowlock-io/rowlock/server/resources/narrow"
@@ -88,6 +90,27 @@ func (h *Handlers) Create(r rest.Creater, whole http.HandlerFunc) http.HandlerFu
 // CreateNamed answers POST to a subresource.
 func (h *Handlers) CreateNamed(r rest.NamedCreater, whole http.HandlerFunc) http.HandlerFunc {
 	return h.create(r, whole, true)
+}
+
+// one is the handler of requests about one object, which has this long and what is known of the object. Whole gets the requests
+// that are upstream's.
+func (h *Handlers) one(verb string, whole http.HandlerFunc, handle func(context.Context, http.ResponseWriter, *http.Request, *target, *span)) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		if !h.takes(req) {
+			whole(w, req)
+			return
+		}
+		req, s := h.start(req, verb)
+		defer s.end()
+		namespace, name, err := h.scope.Namer.Name(req)
+		if err != nil {
+			h.fail(w, req, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(req.Context(), longest)
+		defer cancel()
+		handle(request.WithNamespace(ctx, namespace), w, req, &target{h: h, namespace: namespace, name: name}, s)
+	}
 }
 
 func (h *Handlers) fail(w http.ResponseWriter, req *http.Request, err error) {
