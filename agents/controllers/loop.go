@@ -77,8 +77,7 @@ func (l *loop) make(ctx context.Context) (wanted bool, err error) {
 	l.life = nil
 	defer func() {
 		if r := recover(); r != nil {
-			wanted, err = true, panicError{r}
-			l.log.Error("Controller panicked", "controller", l.name, "err", err, "stack", string(debug.Stack()))
+			wanted, err = true, l.panicked(r)
 		}
 		if l.life == nil {
 			made.end(errOver)
@@ -95,6 +94,15 @@ func (l *loop) make(ctx context.Context) (wanted bool, err error) {
 		l.life = made
 	}
 	return l.life != nil, nil
+}
+
+// panicked logs a panic as long as it shows where it came from; a wish to exit has been explained by who has it.
+func (l *loop) panicked(r any) error {
+	err := panicError{r}
+	if _, ok := r.(crash.Exit); !ok {
+		l.log.Error("Controller panicked", "controller", l.name, "err", err, "stack", string(debug.Stack()))
+	}
+	return err
 }
 
 // run runs the loop, which may have been made already, until ctx ends.
@@ -135,8 +143,7 @@ func (l *loop) live(ctx context.Context) error {
 		defer close(done)
 		defer func() {
 			if r := recover(); r != nil {
-				l.log.Error("Controller panicked", "controller", l.name, "err", panicError{r}, "stack", string(debug.Stack()))
-				l.life.stop(panicError{r})
+				l.life.stop(l.panicked(r))
 			}
 		}()
 		l.life.controller.Run(l.life.ctx)

@@ -94,10 +94,11 @@ func (e *elector) wake(any) {
 func (e *elector) take(ctx context.Context) (lease *coordinationv1.Lease, sent time.Time) {
 	var version string // that was seen
 	var since time.Time
+	began := time.Now()
 	for ctx.Err() == nil {
 		current, now := e.seen(), time.Now()
 		var after time.Duration
-		if holder(current) != "" {
+		if holder(current) != "" && !e.since(began, current) { // what it has taken itself, and not heard so, it may take again
 			if current.ResourceVersion != version {
 				version, since = current.ResourceVersion, now
 			}
@@ -109,9 +110,9 @@ func (e *elector) take(ctx context.Context) (lease *coordinationv1.Lease, sent t
 			after -= now.Sub(since)
 		}
 		if after <= 0 {
-			taken, err := e.write(ctx, current, now)
+			taken, sent, err := e.try(ctx, current)
 			if err == nil {
-				return taken, now
+				return taken, sent
 			}
 			e.cfg.Log.Debug("Lease was not to be had", "lease", e.cfg.Name, "err", err)
 			after = wait.Jitter(e.cfg.RetryPeriod, 0.2)
@@ -125,7 +126,28 @@ func (e *elector) take(ctx context.Context) (lease *coordinationv1.Lease, sent t
 	return nil, time.Time{}
 }
 
-// write makes the Lease this process's, or stays its holder, if it is still as it was seen.
+// try takes the Lease if it is still as it was seen. What a database that was away answers late is worth nothing: the Lease
+// may have run out by then, and is renewed before anybody acts by it.
+func (e *elector) try(ctx context.Context, seen *coordinationv1.Lease) (lease *coordinationv1.Lease, sent time.Time, err error) {
+	prompt := e.cfg.RenewDeadline / 2
+	for {
+		sent = time.Now()
+		attempt, cancel := context.WithTimeout(ctx, prompt)
+		lease, err = e.write(attempt, seen, sent)
+		cancel()
+		if err != nil || time.Since(sent) < prompt {
+			return lease, sent, err
+		}
+		seen = lease
+	}
+}
+
+// since tells whether the Lease is this process's since began, or later.
+func (e *elector) since(began time.Time, lease *coordinationv1.Lease) bool {
+	return holder(lease) == e.cfg.Identity && lease.Spec.AcquireTime != nil && !lease.Spec.AcquireTime.Time.Before(began.Truncate(time.Microsecond))
+}
+
+// write makes the Lease this process's, if it is still as it was seen.
 func (e *elector) write(ctx context.Context, seen *coordinationv1.Lease, now time.Time) (*coordinationv1.Lease, error) {
 	at := metav1.NewMicroTime(now)
 	spec := coordinationv1.LeaseSpec{
@@ -180,7 +202,7 @@ func (e *elector) hold(ctx context.Context, lease *coordinationv1.Lease, sent ti
 
 // renew keeps the Lease until ctx ends, and returns it as it is then; nil: it was lost.
 func (e *elector) renew(ctx context.Context, turn *Turn, lease *coordinationv1.Lease, last time.Time) *coordinationv1.Lease {
-	for after := e.cfg.RetryPeriod; ; {
+	for after := max(0, e.cfg.RetryPeriod-time.Since(last)); ; {
 		select {
 		case <-time.After(after):
 		case <-ctx.Done():

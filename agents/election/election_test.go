@@ -191,6 +191,59 @@ func TestLost(t *testing.T) {
 	})
 }
 
+// TestAnsweredLate: a Lease that was written before the database went away is worth nothing when the answer comes, and is renewed
+// before anybody acts; one whose answer never comes is taken again without waiting until it has run out.
+func TestAnsweredLate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer error
+		after  time.Duration
+	}{
+		"answered": {nil, 2*leaseDuration + retryPeriod},
+		"refused":  {errors.New("connection reset"), renewDeadline/2 + 2*retryPeriod},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client := newServer(t)
+				var first atomic.Bool
+				client.PrependReactor("create", "leases", func(a clienttesting.Action) (bool, runtime.Object, error) {
+					lease := a.(clienttesting.CreateAction).GetObject().(*coordinationv1.Lease)
+					if first.Swap(true) {
+						return false, nil, nil
+					}
+					lease.ResourceVersion = "a"
+					if err := client.Tracker().Create(leases, lease, lease.Namespace); err != nil {
+						t.Error(err)
+					}
+					if tt.answer == nil {
+						time.Sleep(2 * leaseDuration)
+					} else {
+						time.Sleep(renewDeadline / 2)
+					}
+					return true, lease, tt.answer
+				})
+				ctx, stop := context.WithCancel(t.Context())
+				began := time.Now()
+				if err := Run(ctx, config(t, client, "first"), func(leading context.Context, turn *Turn) error {
+					if took := time.Since(began); took > tt.after {
+						t.Errorf("it acts after %s, want %s", took, tt.after)
+					}
+					if err := turn.Over(); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Minute)
+					if err := leading.Err(); err != nil {
+						t.Error(err)
+					}
+					stop()
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // TestTaken: whoever finds the Lease taken, gone, or held by an earlier self stops with the next renewal; whoever finds that it
 // was only written by somebody goes on.
 func TestTaken(t *testing.T) {
@@ -209,7 +262,7 @@ func TestTaken(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
 				err := Run(ctx, config(t, client, "first"), func(leading context.Context, _ *Turn) error {
-					time.Sleep(time.Minute)
+					time.Sleep(time.Minute + time.Millisecond) // between two renewals
 					api := client.CoordinationV1().Leases("kube-system")
 					if tt.change == nil {
 						if err := api.Delete(ctx, "scheduler", metav1.DeleteOptions{}); err != nil {
