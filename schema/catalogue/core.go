@@ -20,6 +20,8 @@ import (
 	servicestore "k8s.io/kubernetes/pkg/registry/core/service/storage"
 	serviceaccountstore "k8s.io/kubernetes/pkg/registry/core/serviceaccount/storage"
 	netutils "k8s.io/utils/net"
+
+	podstrategy "github.com/rowlock-io/rowlock/schema/pods"
 )
 
 // newCore builds the core group. Upstream's own assembly reaches past the storage hook for node ports (straight to
@@ -65,6 +67,7 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 	if err != nil {
 		return nil, err
 	}
+	pods.Pod.UpdateStrategy = podstrategy.UpdateStrategy()
 	services, serviceStatus, serviceProxy, err := c.newServices(cfg, g, endpoints, pods)
 	if err != nil {
 		return nil, err
