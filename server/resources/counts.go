@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/metrics"
@@ -76,7 +77,7 @@ func (c *counts) handle(handler http.HandlerFunc) http.HandlerFunc {
 
 // note counts a request in series that are known. Where it returns false, upstream has to count it.
 func (c *counts) note(req *http.Request, code, size int, took time.Duration, now time.Time) bool {
-	if !c.plain || special(req) {
+	if !c.plain || special(req) || trace.SpanContextFromContext(req.Context()).IsSampled() { // whose traces are examples in the series
 		return false
 	}
 	who, ok := request.UserFrom(req.Context())
