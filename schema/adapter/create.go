@@ -65,6 +65,7 @@ func (s *Store) write(ctx context.Context, op storage.Op, obj runtime.Object, pl
 		return nil, 0, err
 	}
 	op.Data = data
+	op.Relaxed = op.Relaxed || s.First.own(ctx)
 	v := s.codec.Written(op.Key, plain)
 	v.Seed(obj)
 	res, err := s.Committer.Commit(ctx, op, v)

@@ -24,6 +24,7 @@ type Backend struct {
 	Cache     *cache.Cache
 	Committer *commit.Committer // its Applied is Cache.Apply
 	Traced    bool              // some requests have spans
+	First     *First            // nil: all writes wait for the disk, but for those that object.Config names
 }
 
 // Store is one resource's storage.Interface. It is safe for concurrent use.

@@ -117,7 +117,9 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	defer a.informers.Shutdown()
 	defer a.backends.Wait()
 	informer := a.informers.Apiregistration().V1().APIServices().Informer()
-	if !toolscache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+	select { // looking from time to time, as upstream's helper does, would be a third of a start
+	case <-informer.HasSyncedChecker().Done():
+	case <-ctx.Done():
 		return nil
 	}
 	retry := time.NewTimer(0)

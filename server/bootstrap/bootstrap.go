@@ -19,6 +19,7 @@ import (
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 
+	"github.com/rowlock-io/rowlock/schema/adapter"
 	"github.com/rowlock-io/rowlock/schema/catalogue"
 )
 
@@ -30,7 +31,8 @@ type Config struct {
 	Catalogue  *catalogue.Catalogue
 	RBAC       func(ctx context.Context, client kubernetes.Interface) error // roles and bindings
 
-	ServiceRange net.IPNet // of cluster IPs; its first address is the `kubernetes` Service
+	First        *adapter.First // nil: every write waits for the disk
+	ServiceRange net.IPNet      // of cluster IPs; its first address is the `kubernetes` Service
 	Service      *Service
 	Trust        Trust
 	Log          *slog.Logger
@@ -38,20 +40,40 @@ type Config struct {
 
 // Ensure makes what is missing and returns when all of it is there.
 func Ensure(ctx context.Context, cfg Config) error {
+	tracked, err := tracksTokens(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if tracked {
+		return steps(ctx, cfg)
+	}
+	if cfg.First != nil {
+		cfg.First.Set(true)
+		defer cfg.First.Set(false)
+	}
+	if err := steps(ctx, cfg); err != nil {
+		return err
+	}
+	if cfg.First != nil {
+		cfg.First.Set(false)
+	}
+	return trackTokens(ctx, cfg) // the last one, for which the disk is waited for
+}
+
+func steps(ctx context.Context, cfg Config) error {
 	if err := namespaces(ctx, cfg); err != nil {
 		return err // the steps below make objects in them
 	}
-	steps := map[string]func(context.Context, Config) error{
+	all := map[string]func(context.Context, Config) error{
 		"roles":                  func(ctx context.Context, cfg Config) error { return cfg.RBAC(ctx, cfg.Client) },
 		"flow control":           flowControl,
 		"priority classes":       priorityClasses,
 		"API services":           apiServices,
 		"trust":                  trust,
-		"token tracking":         tokenTracking,
 		"the kubernetes service": kubernetesService,
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for name, step := range steps {
+	for name, step := range all {
 		g.Go(func() error {
 			if err := step(ctx, cfg); err != nil {
 				return fmt.Errorf("bootstrap %s: %w", name, err)
@@ -134,19 +156,28 @@ func priorityClasses(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// tokenTracking records since when uses of legacy service-account tokens are tracked (KEP-2799).
-func tokenTracking(ctx context.Context, cfg Config) error {
+// tokenTracking is the ConfigMap that says since when uses of legacy service-account tokens are tracked (KEP-2799).
+const tokenTracking = "kube-apiserver-legacy-service-account-token-tracking"
+
+func tracksTokens(ctx context.Context, cfg Config) (bool, error) {
+	_, err := cfg.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, tokenTracking, metav1.GetOptions{ResourceVersion: "0"})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("bootstrap token tracking: %w", err)
+	}
+	return true, nil
+}
+
+func trackTokens(ctx context.Context, cfg Config) error {
 	cm := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kube-apiserver-legacy-service-account-token-tracking"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: tokenTracking},
 		Data:       map[string]string{"since": time.Now().UTC().Format(time.DateOnly)},
 	}
-	maps := cfg.Client.CoreV1().ConfigMaps(cm.Namespace)
-	_, err := maps.Get(ctx, cm.Name, metav1.GetOptions{ResourceVersion: "0"})
-	if apierrors.IsNotFound(err) {
-		_, err = maps.Create(ctx, cm, metav1.CreateOptions{})
+	_, err := cfg.Client.CoreV1().ConfigMaps(cm.Namespace).Create(ctx, cm, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("bootstrap token tracking: %w", err)
 	}
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
-	return err
+	return nil
 }

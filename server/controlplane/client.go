@@ -12,6 +12,7 @@ import (
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 
 	"github.com/rowlock-io/rowlock/schema"
+	"github.com/rowlock-io/rowlock/schema/adapter"
 	"github.com/rowlock-io/rowlock/server/loopback"
 )
 
@@ -29,7 +30,10 @@ const userAgent = "rowlock/" + schema.Version
 
 // lateHandler is a handler that becomes known after the clients that call it: the registries need clients, and the
 // handler needs the registries.
-type lateHandler struct{ h atomic.Pointer[http.Handler] }
+type lateHandler struct {
+	h     atomic.Pointer[http.Handler]
+	first *adapter.First
+}
 
 func (l *lateHandler) set(h http.Handler) { l.h.Store(&h) }
 
@@ -39,11 +43,14 @@ func (l *lateHandler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the server is starting", http.StatusServiceUnavailable)
 		return
 	}
+	if ctx := l.first.Own(req.Context()); ctx != req.Context() {
+		req = req.WithContext(ctx)
+	}
 	(*h).ServeHTTP(w, req)
 }
 
-func newClients(record Record) (*clients, error) {
-	c := &clients{late: &lateHandler{}}
+func newClients(record Record, first *adapter.First) (*clients, error) {
+	c := &clients{late: &lateHandler{first: first}}
 	config := &rest.Config{Host: "http://apiserver", Transport: loopback.Transport{Handler: c.late}, QPS: -1, UserAgent: userAgent}
 	record.client(config)
 	var err error

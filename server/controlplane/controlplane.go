@@ -95,11 +95,14 @@ func (c *ControlPlane) openStorage() {
 	ca := cache.New(cache.Config{Store: c.cfg.Store, RingBytes: c.cfg.RecentBytes, Budget: c.cfg.Objects, Trace: tracing.Question(c.cfg.Record.Tracer, "Ask the database for the present"), Log: c.cfg.Log, Metrics: m.cache})
 	committer := commit.New(c.cfg.Store, commit.Config{Applied: ca.Apply, Trace: tracing.Transaction(c.cfg.Record.Tracer, "Commit to the database"), Log: c.cfg.Log, Metrics: m.commit})
 	c.backend = adapter.Backend{Store: c.cfg.Store, Cache: ca, Committer: committer, Traced: c.cfg.Record.Tracer != nil}
+	if !c.cfg.Replicas {
+		c.backend.First = &adapter.First{}
+	}
 }
 
 func (c *ControlPlane) build() error {
 	var err error
-	if c.clients, err = newClients(c.cfg.Record); err != nil {
+	if c.clients, err = newClients(c.cfg.Record, c.backend.First); err != nil {
 		return fmt.Errorf("clients: %w", err)
 	}
 	c.informers = c.resources.NewFactory(c.clients.kube, 0)
@@ -177,7 +180,7 @@ func (c *ControlPlane) newBootstrap() {
 	}
 	c.bootstrap = bootstrap.Config{
 		Client: c.clients.kube, Aggregator: c.clients.aggregator, Informers: c.informers, Catalogue: c.catalogue,
-		RBAC: c.access.bootstrap, ServiceRange: c.cfg.ServiceRange,
+		RBAC: c.access.bootstrap, First: c.backend.First, ServiceRange: c.cfg.ServiceRange,
 		Service: bootstrap.NewService(service, c.clients.kube, c.informers),
 		Trust: bootstrap.Trust{
 			ClientCA: c.identity.ClusterCA.Bundle(), RequestHeaderCA: c.identity.FrontProxyCA.Bundle(), ProxyName: pki.FrontProxy().User,

@@ -49,6 +49,7 @@ func (c *ControlPlane) runAPI(ctx context.Context) error {
 	g.Go(func() error { return c.custom.Run(ctx) })
 	g.Go(func() error { return c.runBootstrap(ctx) })
 	g.Go(func() error { return c.runAggregation(ctx) })
+	g.Go(func() error { c.prepare(); return nil })
 	g.Go(func() error { return c.runAgents(ctx) })
 	return g.Wait()
 }
@@ -83,6 +84,13 @@ func (c *ControlPlane) runBootstrap(ctx context.Context) error {
 	g.Go(func() error { return c.repairNodePorts(ctx, c.informers.Core().V1().Services().Lister()) })
 	g.Go(func() error { c.repairClusterIPs(ctx); return nil })
 	return g.Wait()
+}
+
+// prepare makes ready what the first writes need, while informers fill: a new cluster is about to write its own objects.
+func (c *ControlPlane) prepare() {
+	if c.backend.Cache.Snapshot("namespaces").Len() == 0 {
+		_ = c.owners.Build() // writes fail with the same error
+	}
 }
 
 // EndWatches closes all watches cleanly; the server calls it when it has stopped accepting.
