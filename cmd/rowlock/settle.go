@@ -7,6 +7,7 @@ import (
 	"runtime/metrics"
 	"time"
 
+	"github.com/rowlock-io/rowlock/cmd/rowlock/early"
 	"github.com/rowlock-io/rowlock/server/controlplane"
 )
 
@@ -19,6 +20,7 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 	case <-ctx.Done():
 		return
 	}
+	early.End()
 	giveBack(plane, log)
 	q := quiet{seen: allocated(), given: allocated()}
 	var m mapped
