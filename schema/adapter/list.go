@@ -170,7 +170,11 @@ func (s *Store) fill(ctx context.Context, p *page, show func(*object.View) (runt
 		}
 	case p.first != nil && (p.namespace == "" || p.namespace == p.first.Namespace) && !take(p.first):
 	default:
-		p.snap.Scan(p.namespace, p.after, take)
+		s.codec.Scan(p.snap, p.namespace, p.after, &p.opts.Predicate, take)
+	}
+	if failed == nil && !p.more && !p.one && limit > 0 && int64(len(objs)) >= limit {
+		// What cannot be selected was perhaps not looked at, and is behind the page all the same.
+		p.more = p.snap.More(p.namespace, p.last)
 	}
 	return objs, failed
 }

@@ -108,7 +108,7 @@ func (w *watcher) tellInitial() bool {
 				tell(c)
 			}
 		default:
-			w.initial.Scan(w.namespace, storage.Key{}, tell)
+			w.store.codec.Scan(*w.initial, w.namespace, storage.Key{}, &w.pred, tell)
 		}
 		w.initial = nil // or the whole state would live as long as the watch
 		if !ok {

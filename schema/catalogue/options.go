@@ -2,6 +2,8 @@ package catalogue
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -63,13 +65,13 @@ func (g *optionsGetter) restOptions(gr schema.GroupResource, config *storageback
 }
 
 func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefix string, _ func(runtime.Object) (string, error),
-	newFunc, newListFunc func() runtime.Object, attrs apistorage.AttrFunc, _ apistorage.IndexerFuncs, _ *toolscache.Indexers,
+	newFunc, newListFunc func() runtime.Object, attrs apistorage.AttrFunc, triggers apistorage.IndexerFuncs, _ *toolscache.Indexers,
 ) (apistorage.Interface, factory.DestroyFunc, error) {
 	gr := storedAs(config.GroupResource)
 	codec := g.codecs.getOrMake(gr, func() *object.Codec {
 		oc := object.Config{
 			Resource: gr, Codec: config.Codec, Default: defaulter(config), External: externalizer(config), Protobuf: g.protobuf(config), New: newFunc, NewList: newListFunc, GetAttrs: attrs,
-			Relaxed: relaxed(gr), Hot: g.cfg.Hot,
+			Relaxed: relaxed(gr), Hot: g.cfg.Hot, Indexed: indexed(triggers),
 		}
 		if gr == (schema.GroupResource{Resource: "events"}) {
 			oc.TTL = g.cfg.EventTTL
@@ -83,6 +85,18 @@ func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefi
 		return object.NewCodec(oc)
 	})
 	return adapter.New(g.cfg.Backend, codec, prefix), func() {}, nil
+}
+
+// indexed are the fields that upstream has indexes of, but for those that the key has.
+func indexed(triggers apistorage.IndexerFuncs) []string {
+	var fields []string
+	for field := range triggers {
+		if !strings.HasPrefix(field, "metadata.") {
+			fields = append(fields, field)
+		}
+	}
+	slices.Sort(fields)
+	return fields
 }
 
 // customResourceDefinitions are nearly all schema, of which each node is a large struct.

@@ -39,6 +39,9 @@ type Config struct {
 	// GetAttrs gives the labels and selectable fields of a decoded object. The labels must be metadata.labels, and the
 	// fields metadata.name and metadata.namespace those of the key. Nil: each selection brings its own.
 	GetAttrs apistorage.AttrFunc
+	// Indexed names selectable fields, other than metadata.name and metadata.namespace, that lists ask for often. They are strings of
+	// the stored version at the path that is their name.
+	Indexed []string
 	// Canonical turns stored JSON into the JSON that is shown, in the stored version, for resources whose schema can change
 	// after an object was written; it may return what it was given. What Default returns must be encoded as that. Nil: what
 	// is stored is what is shown.

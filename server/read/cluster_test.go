@@ -131,6 +131,7 @@ func (c *cluster) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (gen
 				ttl := map[string]time.Duration{"events": time.Hour}
 				codec = object.NewCodec(object.Config{
 					TTL:      ttl[gr.Resource],
+					Indexed:  map[string][]string{"pods": {"spec.nodeName"}}[gr.Resource],
 					Resource: gr, Codec: config.Codec, New: newFunc, NewList: newListFunc, GetAttrs: attrs, Hot: c.hot,
 					Protobuf: legacyscheme.Codecs.EncoderForVersion(info.Serializer, coreV1),
 				})

@@ -123,7 +123,7 @@ func (h *Handler) read(ctx context.Context, res *Resource, v *view, pred *predic
 	}
 	more, looked := false, 0
 	var last storage.Key
-	snap.Scan(v.namespace, after, func(e *cache.Entry) bool {
+	res.Codec.Scan(snap, v.namespace, after, pred.selection, func(e *cache.Entry) bool {
 		if v.limit > 0 && int64(len(p.entries)) >= v.limit {
 			more = true
 			return false
@@ -137,6 +137,11 @@ func (h *Handler) read(ctx context.Context, res *Resource, v *view, pred *predic
 		err = p.add(e, pred)
 		return err == nil
 	})
+	if err == nil && !more && v.limit > 0 && int64(len(p.entries)) >= v.limit {
+		// What cannot be selected was perhaps not looked at, and is behind the page all the same.
+		last = p.entries[len(p.entries)-1].Key
+		more = snap.More(v.namespace, last)
+	}
 	if err != nil || !more {
 		return p, err
 	}

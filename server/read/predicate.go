@@ -19,6 +19,8 @@ type predicate struct {
 	key  fields.Selector // a field selector that speaks only of what the key says; nil: none
 	name string          // the only name that is let through; empty: any
 	rest *apistorage.SelectionPredicate
+
+	selection *apistorage.SelectionPredicate // the whole; nil: there are no selectors
 }
 
 func newPredicate(res *Resource, opts *metainternal.ListOptions) predicate {
@@ -32,6 +34,9 @@ func newPredicate(res *Resource, opts *metainternal.ListOptions) predicate {
 	}
 	p.name, _ = field.RequiresExactMatch("metadata.name")
 	p.all = label.Empty() && field.Empty()
+	if !p.all {
+		p.selection = &apistorage.SelectionPredicate{Label: label, Field: field}
+	}
 	if !field.Empty() && byKey(field) {
 		p.key, field = field, fields.Everything()
 	}

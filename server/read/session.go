@@ -127,7 +127,7 @@ func (s *session) initial(snap *cache.Snapshot) error {
 			add(e)
 		}
 	} else {
-		snap.Scan(s.scope.namespace, storage.Key{}, add)
+		s.res.Codec.Scan(*snap, s.scope.namespace, storage.Key{}, s.pred.selection, add)
 	}
 	if err != nil {
 		return err

@@ -242,3 +242,28 @@ func BenchmarkMemory(b *testing.B) {
 		runtime.KeepAlive(c)
 	}
 }
+
+// BenchmarkIndexMemory tells what a posting takes.
+func BenchmarkIndexMemory(b *testing.B) {
+	const n = 50_000
+	s := database(b)()
+	var ops []storage.Op
+	for i := range n {
+		ops = append(ops, create(pod(fmt.Sprintf("namespace-%d", i%10), fmt.Sprintf("pod-%06d", i)), fmt.Sprintf("app=%d,tier=%d,all=yes x", i%1000, i%7)))
+	}
+	commit(b, s, ops...)
+	c := start(b, cache.Config{Store: s, Log: slog.New(slog.DiscardHandler)})
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for b.Loop() {
+		if !c.Snapshot("pods").Find("", storage.Key{}, termsIn, []cache.Choice{{Name: "app", Values: []string{"7"}}}, func(*cache.Entry) bool { return true }) {
+			b.Fatal("no index")
+		}
+	}
+	b.ReportMetric(float64(heap()-before)/n/3, "B/posting")
+}

@@ -68,9 +68,13 @@ const coolPart = 4
 // Cool lets go of most of the history in memory: when nothing has happened for a while, those who watch have seen it. Whoever
 // has not reads the log.
 func (c *Cache) Cool() {
+	w := c.world.Load()
+	if w != nil {
+		w.keepUp()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w := c.world.Load(); w != nil {
+	if w != nil {
 		w.ledger.trimTo(w.ledger.maxBytes / coolPart)
 	}
 }

@@ -11,6 +11,9 @@
 // was touched. A watcher holds a revision, nothing else, so one that never reads costs nothing; when it returns after
 // the history in memory has moved on, it reads the log itself until it has caught up.
 //
+// Selections are found by an index of names (index.go), made when somebody first selects. It may say too much and never too
+// little, follows the history, and is asked together with what the history has since the snapshot.
+//
 // When the epoch changes, or the log no longer reaches back to where the cache stands, the cache loads afresh into a
 // new world and swaps; watchers of the old world end with storage.ErrCompacted.
 package cache

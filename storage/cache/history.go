@@ -83,6 +83,7 @@ func (l *ledger) push(r *resource, changes []Change) {
 			r.history.Store(&history{floor: h.floor, chunks: append(h.chunks, ch)})
 			r.tail = ch
 			l.queue = append(l.queue, ch)
+			r.world.lag()
 		}
 		n := ch.n.Load()
 		ch.items[n] = changes[i]

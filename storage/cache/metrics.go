@@ -14,6 +14,7 @@ type Metrics struct {
 	objects  *prometheus.Desc
 	bytes    *prometheus.Desc
 	data     *prometheus.Desc
+	indexes  *prometheus.Desc
 	loads    *prometheus.Desc
 	dropped  *prometheus.Desc
 
@@ -37,6 +38,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			"Bytes that the history kept for watchers takes.", nil, nil),
 		data: prometheus.NewDesc("cache_object_bytes",
 			"Bytes of present objects that are in memory.", nil, nil),
+		indexes: prometheus.NewDesc("cache_index_bytes",
+			"Bytes that indexes of labels and fields take, estimated.", nil, nil),
 		loads: prometheus.NewDesc("cache_object_loads_total",
 			"Objects read from the database because their bytes had been dropped from memory.", nil, nil),
 		dropped: prometheus.NewDesc("cache_object_drops_total",
@@ -53,7 +56,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.reloads.Describe(ch)
-	for _, d := range []*prometheus.Desc{m.lag, m.watchers, m.objects, m.bytes, m.data, m.loads, m.dropped} {
+	for _, d := range []*prometheus.Desc{m.lag, m.watchers, m.objects, m.bytes, m.data, m.indexes, m.loads, m.dropped} {
 		ch <- d
 	}
 }
@@ -61,7 +64,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	var lag uint64
-	var watchers, objects, bytes, data, loads, dropped int64
+	var watchers, objects, bytes, data, indexes, loads, dropped int64
 	m.mu.Lock()
 	for c := range m.caches {
 		watchers += c.watches.Load()
@@ -71,6 +74,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		objects += w.objects.Load()
 		bytes += w.ledger.bytes.Load()
+		indexes += w.indexBytes()
 		if at, seen := w.rev.Load(), c.seen.Load(); seen > at {
 			lag = max(lag, seen-at)
 		}
@@ -87,6 +91,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(m.objects, prometheus.GaugeValue, float64(objects))
 	ch <- prometheus.MustNewConstMetric(m.bytes, prometheus.GaugeValue, float64(bytes))
 	ch <- prometheus.MustNewConstMetric(m.data, prometheus.GaugeValue, float64(data))
+	ch <- prometheus.MustNewConstMetric(m.indexes, prometheus.GaugeValue, float64(indexes))
 	ch <- prometheus.MustNewConstMetric(m.loads, prometheus.CounterValue, float64(loads))
 	ch <- prometheus.MustNewConstMetric(m.dropped, prometheus.CounterValue, float64(dropped))
 }

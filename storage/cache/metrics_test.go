@@ -56,6 +56,9 @@ func TestMetrics(t *testing.T) {
 	expect := func(watchers, objects, kept, bytes, lag int) {
 		t.Helper()
 		want := fmt.Sprintf(`
+# HELP cache_index_bytes Bytes that indexes of labels and fields take, estimated.
+# TYPE cache_index_bytes gauge
+cache_index_bytes 0
 # HELP cache_lag_revisions Revisions known to exist that the cache furthest behind has not reached.
 # TYPE cache_lag_revisions gauge
 cache_lag_revisions %d

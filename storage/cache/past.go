@@ -69,7 +69,8 @@ func (c *Cache) SnapshotAt(ctx context.Context, resource string, at storage.Revi
 		now := w.revision()
 		var v *version
 		h := &history{floor: w.start}
-		if r := w.find(resource); r != nil {
+		r := w.find(resource)
+		if r != nil {
 			v, h = r.version.Load(), r.history.Load()
 		}
 		c.mu.Unlock()
@@ -81,14 +82,14 @@ func (c *Cache) SnapshotAt(ctx context.Context, resource string, at storage.Revi
 				return Snapshot{rev: at}, nil
 			}
 			if after, _ := h.after(at); len(after) == 0 {
-				return Snapshot{tree: v.tree, rev: at, pivots: &w.pivots}, nil
+				return Snapshot{tree: v.tree, rev: at, pivots: &w.pivots, of: r}, nil
 			}
 		}
 		k, mine := c.past.get(moment{world: w, resource: resource, rev: at})
 		if mine {
 			snap, err := Snapshot{rev: at, pivots: &w.pivots}, error(nil)
 			if at >= h.floor {
-				snap.tree = rollBack(v.tree, h, at)
+				snap.tree, snap.of = rollBack(v.tree, h, at), r
 			} else {
 				snap.tree, err = c.listAt(ctx, w, v, resource, at)
 			}

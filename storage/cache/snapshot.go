@@ -13,6 +13,7 @@ type Snapshot struct {
 	tree         *tree
 	rev, changed storage.Revision
 	pivots       *sync.Pool
+	of           *resource // whose history leads from here to the present; nil: none does
 }
 
 // Snapshot returns the present of a resource. It costs the same however many objects there are, and takes no lock.
@@ -29,7 +30,7 @@ func (c *Cache) Snapshot(resource string) Snapshot {
 		}
 	}
 	v, rev := r.read()
-	return Snapshot{tree: v.tree, rev: rev, changed: v.changed, pivots: &w.pivots}
+	return Snapshot{tree: v.tree, rev: rev, changed: v.changed, pivots: &w.pivots, of: r}
 }
 
 // Revision is the revision at which the resource was exactly this.
@@ -82,6 +83,15 @@ func (s Snapshot) Scan(namespace string, after storage.Key, yield func(*Entry) b
 		return yield(e)
 	})
 	s.release(p)
+}
+
+// More tells whether there are objects that Scan would yield.
+func (s Snapshot) More(namespace string, after storage.Key) (more bool) {
+	s.Scan(namespace, after, func(*Entry) bool {
+		more = true
+		return false
+	})
+	return more
 }
 
 // Count is how many objects Scan would yield. It does not look at them.

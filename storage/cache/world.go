@@ -53,6 +53,7 @@ type resource struct {
 	tail    *chunk
 	staged  []Change
 	bells   bells
+	index   atomic.Pointer[index] // nil: nobody has asked for one
 }
 
 // version is one resource as it was at rev. It last changed at changed, or before the world began when that is 0.
