@@ -70,7 +70,8 @@ func (g *optionsGetter) decorate(config *storagebackend.ConfigForResource, prefi
 	gr := storedAs(config.GroupResource)
 	codec := g.codecs.getOrMake(gr, func() *object.Codec {
 		oc := object.Config{
-			Resource: gr, Codec: config.Codec, Default: defaulter(config), External: externalizer(config), Protobuf: g.protobuf(config), New: newFunc, NewList: newListFunc, GetAttrs: attrs,
+			Resource: gr, Codec: config.Codec, Default: defaulter(config), External: externalizer(config), Stored: decoder(config, newFunc()),
+			Protobuf: g.protobuf(config), New: newFunc, NewList: newListFunc, GetAttrs: attrs,
 			Relaxed: relaxed(gr), Hot: g.cfg.Hot, Indexed: indexed(triggers),
 		}
 		if gr == (schema.GroupResource{Resource: "events"}) {
@@ -125,6 +126,20 @@ func externalizer(config *storagebackend.ConfigForResource) func(runtime.Object)
 	return func(obj runtime.Object) (runtime.Object, error) {
 		return scheme.UnsafeConvertToVersion(obj, config.EncodeVersioner)
 	}
+}
+
+// decoder decodes objects of the type of an example to their stored version; nil where that is not known.
+func decoder(config *storagebackend.ConfigForResource, example runtime.Object) func([]byte) (runtime.Object, bool) {
+	scheme := schemeOf(config.GroupResource.Group)
+	kinds, _, err := scheme.ObjectKinds(example)
+	if err != nil {
+		return nil
+	}
+	kind, ok := config.EncodeVersioner.KindForGroupVersionKinds(kinds)
+	if !ok {
+		return nil
+	}
+	return object.DecodeStored(scheme, kind)
 }
 
 // protobuf encodes objects in their stored version for clients that speak it.

@@ -33,6 +33,9 @@ type Config struct {
 	// External converts a decoded object, which it may change, to its stored version; the two may share what lies below their
 	// top level. Nil: View.External must not be called.
 	External func(obj runtime.Object) (runtime.Object, error)
+	// Stored decodes stored JSON to its version, with defaults; see DecodeStored. It returns false for what Codec has to
+	// decode. Nil: it has to decode everything.
+	Stored func(plain []byte) (runtime.Object, bool)
 	// Protobuf encodes to the stored version's protobuf, with upstream's envelope. Nil: the resource has none.
 	Protobuf     runtime.Encoder
 	New, NewList func() runtime.Object

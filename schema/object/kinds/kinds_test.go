@@ -58,6 +58,7 @@ func codecOf(t *testing.T, gvk schema.GroupVersionKind) *object.Codec {
 		Resource: schema.GroupResource{Group: gvk.Group, Resource: "things"},
 		Codec:    legacyscheme.Codecs.LegacyCodec(gvk.GroupVersion()),
 		Protobuf: encoder(t, runtime.ContentTypeProtobuf, gvk.GroupVersion()),
+		Stored:   object.DecodeStored(legacyscheme.Scheme, gvk),
 		External: func(obj runtime.Object) (runtime.Object, error) {
 			return legacyscheme.Scheme.UnsafeConvertToVersion(obj, gvk.GroupVersion())
 		},
@@ -139,7 +140,7 @@ func TestEqualsUpstream(t *testing.T) {
 				if !bytes.Equal(got, want) {
 					t.Fatalf("JSON differs (-upstream +ours):\n%s", cmp.Diff(string(want), string(got)))
 				}
-				checkProtobuf(t, codec, gvk, view)
+				checkProtobuf(t, codec, gvk, viewOf(codec, plain))
 			}
 		})
 	}
@@ -147,9 +148,20 @@ func TestEqualsUpstream(t *testing.T) {
 
 func checkProtobuf(t *testing.T, codec *object.Codec, gvk schema.GroupVersionKind, view *object.View) {
 	t.Helper()
+	direct, err := view.Protobuf(revision) // of what nobody has decoded
+	if err != nil {
+		t.Fatal(err)
+	}
 	obj, err := view.Object()
 	if err != nil {
 		t.Fatal(err)
+	}
+	plain, err := view.Plain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := codec.Config().Stored(plain); !ok {
+		t.Fatalf("not decoded as it is stored: %s", plain)
 	}
 	for _, at := range []storage.Revision{revision, revision + 1} {
 		want := obj.DeepCopyObject()
@@ -161,7 +173,14 @@ func checkProtobuf(t *testing.T, codec *object.Codec, gvk schema.GroupVersionKin
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := view.Protobuf(at)
+		if at == revision && !bytes.Equal(direct, wantData) {
+			t.Fatalf("protobuf of what was stored differs (-upstream +ours):\n%s", cmp.Diff(wantData, direct))
+		}
+		again := viewOf(codec, plain)
+		if _, err := again.Object(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := again.Protobuf(at)
 		if err != nil {
 			t.Fatal(err)
 		}
