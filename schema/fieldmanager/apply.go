@@ -95,6 +95,9 @@ func (m *Manager) merged(live, config runtime.Object, before owners, self identi
 	if err != nil {
 		return nil, nil, says("failed to convert new typed object (%v) to object: %v", describe(config), err)
 	}
+	if m.shares {
+		out = out.DeepCopyObject() // it is going to be changed
+	}
 	if out, err = m.toVersion(out); err != nil {
 		return nil, nil, says("failed to convert new object (%v) to proper version: %v", describe(config), err)
 	}

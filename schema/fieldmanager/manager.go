@@ -32,6 +32,7 @@ type Manager struct {
 	reset      map[fieldpath.APIVersion]fieldpath.Filter
 	unchanging *fieldpath.Set   // nobody owns these
 	missing    func(error) bool // of a conversion: nobody knows the version
+	shares     bool             // what is made of a typed value shares maps with what that was made of
 
 	sets   *sets
 	log    *slog.Logger

@@ -30,6 +30,8 @@ type Config struct {
 	// defaults whenever it decodes what is stored, also those of fields that a registry's strategy has just cleared, and
 	// replies are made of stored bytes, so they have to be in there. Nil: the resource has no defaults.
 	Default func(obj runtime.Object) (stored, decoded runtime.Object, err error)
+	// Decodes tells that Default answers what decoding the stored object would give, in an object that is nobody else's.
+	Decodes bool
 	// External converts a decoded object, which it may change, to its stored version; the two may share what lies below their
 	// top level. Nil: View.External must not be called.
 	External func(obj runtime.Object) (runtime.Object, error)

@@ -9,15 +9,18 @@ import (
 )
 
 // Seed gives a View made by Written the object that its JSON was encoded from, so that nobody has to decode it. It is
-// copied, and shown once the revision is known: when the entry is there, or Committed was called. What a reader sees of
+// copied, unless Config.Decodes, and shown once the revision is known: when the entry is there, or Committed was called. What a reader sees of
 // it is what decoding gives, but that nil and empty lists or maps may differ, and that defaults which a registry's
 // strategy took away stay away, as they do in the stored JSON.
 func (v *View) Seed(obj runtime.Object) {
-	if _, ok := obj.(*unstructured.Unstructured); ok {
-		return // its schema may have more to say when it is decoded
+	own := obj
+	if !v.codec.cfg.Decodes {
+		if _, ok := obj.(*unstructured.Unstructured); ok {
+			return // its schema may have more to say when it is decoded
+		}
+		own = obj.DeepCopyObject()
+		v.codec.times().apply(reflect.ValueOf(own).Elem())
 	}
-	own := obj.DeepCopyObject()
-	v.codec.times().apply(reflect.ValueOf(own).Elem())
 	v.mu.Lock()
 	v.seed = own
 	v.mu.Unlock()

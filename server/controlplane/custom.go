@@ -36,7 +36,7 @@ func (c *ControlPlane) newCustom(chain admission.Interface, reader *read.Handler
 		Hot:         c.hot,
 		Transform:   c.transformer,
 		BuiltIn:     func(gr schema.GroupResource) bool { return c.catalogue.Codec(gr) != nil },
-		Client:      c.clients.extensions, Admission: chain, Authorizer: c.access.authorizer, Reader: reader,
+		Client:      c.clients.extensions, Admission: chain, Authorizer: c.access.authorizer, Reader: reader, Traced: c.cfg.Record.Tracer != nil,
 		Services: c.backends.services, Webhooks: c.backends.webhooks,
 		Documents: documents, OpenAPI: described, Mapper: &c.kinds,
 		Published:      func(served []schema.GroupVersion) { c.remotes.SetCustom(served); c.defined.Store(true) },

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,7 +53,23 @@ func (c lazyCodec) Decode(data []byte, defaults *schema.GroupVersionKind, into r
 	if err != nil {
 		return nil, nil, err
 	}
-	return v.codec.Decode(data, defaults, into)
+	return c.decode(v, data, defaults, into)
+}
+
+// decode decodes once what has the version that is asked for. Upstream's codec decodes into another object than it was given,
+// and converts that: from and to one version this prunes what is pruned, of a copy.
+func (c lazyCodec) decode(v versionStorage, data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	to, ok := into.(*unstructured.Unstructured)
+	if !ok || !bytes.HasPrefix(data, v.head) || to.GroupVersionKind() != v.kind {
+		return v.codec.Decode(data, defaults, into)
+	}
+	out := &unstructured.Unstructured{} // codecs take one without a version as it is
+	_, kind, err := v.codec.Decode(data, defaults, out)
+	if err != nil {
+		return nil, kind, err
+	}
+	to.Object = out.Object
+	return to, kind, nil
 }
 
 func (c lazyCodec) attrs(obj runtime.Object) (labels.Set, fields.Set, error) {
@@ -70,7 +87,7 @@ func (c lazyCodec) canonical(stored []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	obj, _, err := v.codec.Decode(stored, nil, v.newFunc())
+	obj, _, err := c.decode(v, stored, nil, v.newFunc())
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +106,6 @@ func (c lazyCodec) normal(obj runtime.Object) (stored, decoded runtime.Object, e
 	if err != nil {
 		return nil, nil, err
 	}
-	decoded, _, err = v.codec.Decode(data, nil, v.newFunc())
+	decoded, _, err = c.decode(v, data, nil, v.newFunc())
 	return decoded, decoded, err
 }

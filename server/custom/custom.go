@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/util/webhook"
 
 	"github.com/rowlock-io/rowlock/schema/adapter"
+	"github.com/rowlock-io/rowlock/schema/fieldmanager"
 	"github.com/rowlock-io/rowlock/schema/object"
 	"github.com/rowlock-io/rowlock/schema/openapi"
 	"github.com/rowlock-io/rowlock/server/discovery"
@@ -40,6 +41,7 @@ type Config struct {
 	Admission  admission.Interface
 	Authorizer authorizer.Authorizer
 	Reader     *read.Handler
+	Traced     bool                    // some requests have spans
 	Services   webhook.ServiceResolver // of conversion webhooks
 	Webhooks   webhook.AuthenticationInfoResolverWrapper
 
@@ -60,6 +62,7 @@ type Config struct {
 // it up to date.
 type Handler struct {
 	cfg    Config
+	fields func() (*fieldmanager.Customs, error) // made once
 	static staticModels
 
 	published published     // of Run
@@ -71,7 +74,8 @@ type Handler struct {
 
 // New returns a handler. It reads and starts nothing.
 func New(cfg Config) *Handler {
-	return &Handler{cfg: cfg, definitions: map[string]*definition{}, room: make(chan struct{}, 1), published: published{v3: map[schema.GroupVersion][32]byte{}}}
+	fields := sync.OnceValues(func() (*fieldmanager.Customs, error) { return fieldmanager.NewCustoms(cfg.Log) })
+	return &Handler{cfg: cfg, fields: fields, definitions: map[string]*definition{}, room: make(chan struct{}, 1), published: published{v3: map[schema.GroupVersion][32]byte{}}}
 }
 
 // ServeHTTP answers a request for a resource in a group that is not built in.
@@ -100,7 +104,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the server could not properly serve the resource", http.StatusInternalServerError)
 		return
 	}
-	s.handler.ServeHTTP(w, req)
+	if !s.writes.serve(w, req, info) {
+		s.handler.ServeHTTP(w, req)
+	}
 }
 
 // find returns the definition of what is asked for; nil when there is none. Before it says so it makes sure that this is

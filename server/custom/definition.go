@@ -120,7 +120,7 @@ func (d *definition) newCodec(version string) *object.Codec {
 		cfg.Transformer = d.h.cfg.Transform(d.gr)
 	}
 	if version == d.stored {
-		cfg.Canonical, cfg.Default = lazy.canonical, lazy.normal
+		cfg.Canonical, cfg.Default, cfg.Decodes = lazy.canonical, lazy.normal, true
 	}
 	return object.NewCodec(cfg)
 }

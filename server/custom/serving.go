@@ -29,12 +29,15 @@ import (
 // serving is upstream's handler of custom resources for one definition, with the storages that it made.
 type serving struct {
 	handler  http.Handler
+	writes   *written
 	versions map[string]versionStorage
 	deleter  func() (finalizer.ListerCollectionDeleter, error)
 }
 
 type versionStorage struct {
 	codec   runtime.Codec
+	kind    schema.GroupVersionKind
+	head    []byte // what objects begin with that are stored in this version
 	attrs   apistorage.AttrFunc
 	newFunc func() runtime.Object
 }
@@ -72,6 +75,15 @@ func (d *definition) newServing() (*serving, error) {
 	if _, err := s.deleter(); err != nil {
 		return nil, err
 	}
+	parts, err := partsOf(handler)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := d.h.fields()
+	if err != nil {
+		return nil, err
+	}
+	s.writes = &written{d: d, fields: fields, parts: parts, made: map[way]*writer{}}
 	// It has made what it needs of the schemas. Of these nobody takes notice any more.
 	for i := range known.spec.Versions {
 		known.spec.Versions[i].Schema = nil
@@ -159,12 +171,15 @@ func (g storages) GetRESTOptions(gr schema.GroupResource, _ runtime.Object) (gen
 func (g storages) decorate(config *storagebackend.ConfigForResource, prefix string, _ func(runtime.Object) (string, error),
 	newFunc, _ func() runtime.Object, attrs apistorage.AttrFunc, _ apistorage.IndexerFuncs, _ *toolscache.Indexers,
 ) (apistorage.Interface, factory.DestroyFunc, error) {
-	version := newFunc().GetObjectKind().GroupVersionKind().Version
-	codec := g.d.codecs[version]
+	kind := newFunc().GetObjectKind().GroupVersionKind()
+	codec := g.d.codecs[kind.Version]
 	if codec == nil {
-		return nil, nil, fmt.Errorf("%s has no version %s", g.d.name, version)
+		return nil, nil, fmt.Errorf("%s has no version %s", g.d.name, kind.Version)
 	}
-	g.s.versions[version] = versionStorage{codec: config.Codec, attrs: attrs, newFunc: newFunc}
+	g.s.versions[kind.Version] = versionStorage{
+		codec: config.Codec, kind: kind, attrs: attrs, newFunc: newFunc,
+		head: fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,`, kind.GroupVersion().String(), kind.Kind),
+	}
 	return endingStore{adapter.New(g.d.h.cfg.Backend, codec, prefix), g.d.ended}, func() {}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/metrics"
@@ -55,6 +56,13 @@ func newCounts(m metric, verb, scope string) *counts {
 		c.plain = false
 	}
 	return c
+}
+
+// Counted is a handler whose answers are counted as those of a resource, or of a subresource: verb is that of the method as
+// package request has it, scope what metrics.CleanScope says of the path.
+func Counted(of schema.GroupVersionResource, subresource, verb, scope string, deprecated bool, handler http.HandlerFunc) http.HandlerFunc {
+	m := metric{group: of.Group, version: of.Version, resource: of.Resource, subresource: subresource, deprecated: deprecated}
+	return newCounts(m, verb, scope).handle(handler)
 }
 
 // handle counts what a handler answers.

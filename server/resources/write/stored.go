@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -35,6 +36,11 @@ func NewStored(kind schema.GroupVersionKind, storage rest.Storage) *Stored {
 	return &Stored{head: fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,`, kind.Kind, kind.GroupVersion().String())}
 }
 
+// NewStoredMaps is for kinds whose objects are maps, which storages show as they are stored.
+func NewStoredMaps(kind schema.GroupVersionKind) *Stored {
+	return &Stored{head: fmt.Appendf(nil, `{"apiVersion":%q,"kind":%q,`, kind.GroupVersion().String(), kind.Kind)}
+}
+
 // showsStored tells whether a storage is a plain registry, which shows objects as they are stored.
 func showsStored(s rest.Storage) bool {
 	v := reflect.ValueOf(s)
@@ -50,6 +56,11 @@ func showsStored(s rest.Storage) bool {
 		}
 	}
 	return false
+}
+
+// Takes tells whether a request is answered here, and not by what upstream has for it.
+func (h *Handlers) Takes(req *http.Request) bool {
+	return h.takes(req) && (req.Method != http.MethodPatch || slices.Contains(PatchTypes, string(patchType(req))))
 }
 
 // takes tells whether a request asks for objects as they are, in a media type that there is.
