@@ -74,7 +74,9 @@ func BenchmarkCustoms(b *testing.B) {
 	version := func(b *testing.B) string { // of the one
 		b.StopTimer()
 		defer b.StartTimer()
-		var read struct{ Metadata struct{ ResourceVersion string } }
+		var read struct {
+			Metadata struct{ ResourceVersion string }
+		}
 		if err := json.Unmarshal(answered(http.MethodGet, one, "", "").Body.Bytes(), &read); err != nil {
 			b.Fatal(err)
 		}

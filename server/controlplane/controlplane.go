@@ -215,6 +215,7 @@ func (c *ControlPlane) Bootstrapped() <-chan struct{} { return c.bootstrapped }
 func (c *ControlPlane) Cool() {
 	c.hot.Cool()
 	c.owners.Cool()
+	c.custom.Cool()
 	c.backend.Cache.Cool()
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
@@ -63,6 +64,7 @@ type Config struct {
 type Handler struct {
 	cfg    Config
 	fields func() (*fieldmanager.Customs, error) // made once
+	made   atomic.Pointer[fieldmanager.Customs]  // what fields made; nil: nothing yet
 	static staticModels
 
 	published published     // of Run
@@ -74,8 +76,20 @@ type Handler struct {
 
 // New returns a handler. It reads and starts nothing.
 func New(cfg Config) *Handler {
-	fields := sync.OnceValues(func() (*fieldmanager.Customs, error) { return fieldmanager.NewCustoms(cfg.Log) })
-	return &Handler{cfg: cfg, fields: fields, definitions: map[string]*definition{}, room: make(chan struct{}, 1), published: published{v3: map[schema.GroupVersion][32]byte{}}}
+	h := &Handler{cfg: cfg, definitions: map[string]*definition{}, room: make(chan struct{}, 1), published: published{v3: map[schema.GroupVersion][32]byte{}}}
+	h.fields = sync.OnceValues(func() (*fieldmanager.Customs, error) {
+		made, err := fieldmanager.NewCustoms(cfg.Log)
+		h.made.Store(made)
+		return made, err
+	})
+	return h
+}
+
+// Cool lets go of what is kept for speed alone.
+func (h *Handler) Cool() {
+	if made := h.made.Load(); made != nil {
+		made.Cool()
+	}
 }
 
 // ServeHTTP answers a request for a resource in a group that is not built in.
