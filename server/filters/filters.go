@@ -76,7 +76,11 @@ func New(handler http.Handler, cfg Config) http.Handler {
 	handler = withFacts(handler, cfg, true)
 	handler = WithRecovery(handler, cfg.Serializer, cfg.Log)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		stack.Grow()
+		if req.Method == http.MethodGet {
+			stack.GrowLittle()
+		} else {
+			stack.Grow()
+		}
 		handler.ServeHTTP(w, req)
 	})
 }

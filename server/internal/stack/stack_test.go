@@ -4,7 +4,7 @@ import "testing"
 
 // BenchmarkDeep shows what growing at once saves.
 func BenchmarkDeep(b *testing.B) {
-	for name, before := range map[string]func(){"as it comes": func() {}, "at once": Grow} {
+	for name, before := range map[string]func(){"as it comes": func() {}, "at once": Grow, "little": GrowLittle} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
 				done := make(chan int)
