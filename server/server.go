@@ -78,10 +78,11 @@ func New(cfg Config) (*Server, error) {
 	if s.certs != nil {
 		s.http.TLSConfig.GetConfigForClient = s.configForClient
 	}
-	err = http2.ConfigureServer(s.http, &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout, WriteByteTimeout: stalledWrite})
+	err = http2.ConfigureServer(s.http, &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: idleTimeout})
 	if err != nil {
 		return nil, fmt.Errorf("configure HTTP/2: %w", err)
 	}
+	boundStalls(s.http)
 	return s, nil
 }
 
@@ -101,7 +102,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}()
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.http.ServeTLS(s.cfg.Listener, "", "") }()
+	go func() { served <- s.http.ServeTLS(stallable{s.cfg.Listener, stalledWrite}, "", "") }()
 	select {
 	case err := <-served:
 		return errors.Join(fmt.Errorf("serve: %w", err), s.cfg.Clusters.Close())
