@@ -59,14 +59,11 @@ func (c *Cache) list(ctx context.Context, old *world) (*world, error) {
 
 func (c *Cache) listOnce(ctx context.Context, old *world) (*world, error) {
 	var w *world
-	var opts storage.ListOptions
 	room := int64(math.MaxInt64)
 	if b := c.budget; b.max > 0 {
 		room = b.max - b.max/sweepPart - b.Kept()
 	}
-	opts.Limit = pageSize
-	for {
-		p, err := c.store.List(ctx, storage.Selector{}, opts)
+	for p, err := range c.pages(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -89,10 +86,6 @@ func (c *Cache) listOnce(ctx context.Context, old *world) (*world, error) {
 			r.tree.Load(e)
 		}
 		w.objects.Add(int64(len(p.Objects)))
-		if !p.More || len(p.Objects) == 0 {
-			break
-		}
-		opts.Revision, opts.After = p.Revision, p.Objects[len(p.Objects)-1].Key
 	}
 	for _, r := range *w.resources.Load() {
 		r.version.Store(&version{tree: r.tree.Copy(), rev: w.start})
