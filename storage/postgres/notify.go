@@ -24,7 +24,8 @@ const maxPayload = 7000
 type news struct {
 	mu    sync.Mutex
 	heads map[int64]storage.Revision
-	kick  chan struct{} // holds one token while heads is not empty
+	all   bool          // whoever hears should look at all clusters
+	kick  chan struct{} // holds one token while there is something to say
 }
 
 func (n *news) add(cluster int64, head storage.Revision) {
@@ -34,21 +35,55 @@ func (n *news) add(cluster int64, head storage.Revision) {
 	}
 	n.heads[cluster] = max(n.heads[cluster], head)
 	n.mu.Unlock()
+	n.wake()
+}
+
+// addAll answers the question of another process.
+func (n *news) addAll() {
+	n.mu.Lock()
+	n.all = true
+	n.mu.Unlock()
+	n.wake()
+}
+
+func (n *news) wake() {
 	select {
 	case n.kick <- struct{}{}:
 	default:
 	}
 }
 
-func (n *news) take() map[int64]storage.Revision {
+func (n *news) take() (heads map[int64]storage.Revision, all bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	heads := n.heads
-	n.heads = nil
-	return heads
+	heads, all = n.heads, n.all
+	n.heads, n.all = nil, false
+	return heads, all
 }
 
-// payload renders "sender cluster:head cluster:head …". When that is too long it names no cluster, which means all.
+// asking stands behind the sender of a notification that asks others to answer.
+const asking = " ?"
+
+// say renders what is to be said; empty when that is nothing.
+func (d *Database) say() string {
+	heads, all := d.news.take()
+	if all {
+		return d.id
+	}
+	if d.audience.ask(time.Now()) {
+		text := payload(d.id+asking, heads)
+		if len(heads) > 0 && text == d.id+asking {
+			return d.id // too much to name: that comes first
+		}
+		return text
+	}
+	if len(heads) == 0 {
+		return ""
+	}
+	return payload(d.id, heads)
+}
+
+// payload renders "sender cluster:head cluster:head …", where " ?" may stand behind the sender. When that is too long it names no cluster, which means all.
 func payload(sender string, heads map[int64]storage.Revision) string {
 	var b strings.Builder
 	b.WriteString(sender)
@@ -71,15 +106,16 @@ func (d *Database) notifyLoop() {
 		case <-ctx.Done():
 			return
 		}
-		heads := d.news.take()
-		if len(heads) == 0 {
+		text := d.say()
+		if text == "" {
 			continue
 		}
 		err := d.query(ctx, "notify", func(c *pgxpool.Conn) error {
-			_, err := c.Exec(ctx, d.sql.Notify, d.args(payload(d.id, heads))...)
+			_, err := c.Exec(ctx, d.sql.Notify, d.args(text)...)
 			return err
 		})
 		if err != nil && ctx.Err() == nil {
+			d.audience.reset()
 			d.log.Debug("Notifying other replicas went wrong", "error", err)
 		}
 		if !wait(ctx, notifyEvery) {
@@ -110,6 +146,7 @@ func (d *Database) listenLoop() {
 
 func (d *Database) listen(ctx context.Context) error {
 	defer d.hears.Store(false)
+	defer d.audience.reset()
 	conn, err := pgx.ConnectConfig(ctx, d.pool.Config().ConnConfig)
 	if err != nil {
 		return err
@@ -122,6 +159,8 @@ func (d *Database) listen(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "LISTEN rowlock", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
+	d.audience.reset()
+	d.news.wake() // to ask who else listens
 	for _, s := range d.stores.of(0) {
 		s.signal() // for what was missed
 	}
@@ -139,8 +178,15 @@ func (d *Database) listen(ctx context.Context) error {
 // heard takes in a notification. Anybody may send one, so nothing in it is trusted beyond being a hint.
 func (d *Database) heard(payload string) {
 	sender, rest, named := strings.Cut(payload, " ")
+	question := rest == asking[1:] || strings.HasPrefix(rest, asking[1:]+" ")
 	if sender == d.id {
+		if question {
+			d.audience.echoed(time.Now())
+		}
 		return
+	}
+	if missed := d.audience.heard(time.Now()); missed || question {
+		d.news.addAll()
 	}
 	if !named {
 		for _, s := range d.stores.of(0) {

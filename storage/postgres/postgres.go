@@ -72,10 +72,11 @@ type Database struct {
 	close   context.CancelFunc
 	running sync.WaitGroup // the goroutines of wake.go
 
-	stores  registry
-	news    news
-	tidying sync.Mutex
-	tidied  time.Time // guarded by tidying
+	stores   registry
+	news     news
+	audience audience
+	tidying  sync.Mutex
+	tidied   time.Time // guarded by tidying
 
 	// hears is set while notifications are known to arrive.
 	hears atomic.Bool

@@ -116,7 +116,9 @@ func (d *Database) committed(by *Store, done storage.Committed) {
 			s.foreign(done.Head)
 		}
 	}
-	d.news.add(by.id, done.Head)
+	if !d.audience.alone(time.Now()) {
+		d.news.add(by.id, done.Head)
+	}
 }
 
 // pollLoop is the guarantee behind Wake: with or without notifications, it asks for the counters of all open clusters
