@@ -66,7 +66,7 @@ func (p *jsonPatch) narrowed(ctx context.Context, current runtime.Object) (runti
 	if shape == nil || p.kind != types.MergePatchType || validate == metav1.FieldValidationStrict {
 		return nil, nil //nolint:nilnil // nothing, as promised
 	}
-	fields, ok := narrow.Read(p.data, false)
+	fields, ok := narrow.Read(p.data)
 	if !ok {
 		return nil, nil //nolint:nilnil // as above
 	}

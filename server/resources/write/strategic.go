@@ -32,19 +32,19 @@ func (p *strategicPatch) apply(ctx context.Context, current runtime.Object) (run
 	if err != nil {
 		return nil, err
 	}
-	from, shape := versioned, p.h.shape()
-	var fields narrow.Touched
-	if shape != nil {
-		if read, ok := narrow.Read(p.data, true); ok {
-			fields, from = read, shape.Part(versioned, read)
-		} else {
-			shape = nil
-		}
-	}
-	if err := p.change(ctx, from, to); err != nil {
+	changes, strict, err := p.read()
+	if err != nil {
 		return nil, err
 	}
-	if shape != nil {
+	from, shape := versioned, p.h.shape()
+	fields, narrowed := narrow.Strategic(changes)
+	if narrowed = narrowed && shape != nil; narrowed {
+		from = shape.Part(versioned, fields)
+	}
+	if err := p.change(ctx, changes, strict, from, to); err != nil {
+		return nil, err
+	}
+	if narrowed {
 		shape.Complete(to, versioned, fields)
 	}
 	scope.Defaulter.Default(to)
@@ -55,23 +55,27 @@ func (p *strategicPatch) apply(ctx context.Context, current runtime.Object) (run
 	return p.managed(current, obj), nil
 }
 
-// change sets an object to what the patch makes of another.
-func (p *strategicPatch) change(ctx context.Context, from, to runtime.Object) error {
-	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(from)
-	if err != nil {
-		return err
-	}
-	validate := directive(p.options.FieldValidation)
-	changes := map[string]any{}
-	var strict []error
-	if isStrict(validate) {
+// read decodes the patch, and tells what comes twice in it. Each application needs a tree of its own.
+func (p *strategicPatch) read() (changes map[string]any, strict []error, err error) {
+	changes = map[string]any{}
+	if isStrict(directive(p.options.FieldValidation)) {
 		strict, err = kjson.UnmarshalStrict(p.data, &changes)
 	} else {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(p.data, &changes)
 	}
 	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
+		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
+	return changes, strict, nil
+}
+
+// change sets an object to what the patch makes of another.
+func (p *strategicPatch) change(ctx context.Context, changes map[string]any, strict []error, from, to runtime.Object) error {
+	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(from)
+	if err != nil {
+		return err
+	}
+	validate := directive(p.options.FieldValidation)
 	if tree, err = strategicpatch.StrategicMergeMapPatch(tree, changes, p.like); err != nil {
 		return unmergeable(err)
 	}
