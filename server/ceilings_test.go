@@ -100,6 +100,31 @@ var costlies = []costly{
 			}
 		},
 	},
+	{
+		name: "custom create",
+		ready: func(c *counted) {
+			defineGadgets(c.t, func(method, path, kind, body string) *httptest.ResponseRecorder {
+				req := httptest.NewRequest(method, path, strings.NewReader(body))
+				req.Header.Set("Authorization", "Bearer "+servertest.AdminToken)
+				req.Header.Set("Content-Type", kind)
+				w := httptest.NewRecorder()
+				c.handler.ServeHTTP(w, req)
+				return w
+			})
+		},
+		each: func(c *counted, n int) {
+			c.send(http.MethodPost, countedGadgets, inJSON, gadget(fmt.Sprintf("g-%d", n), n))
+		},
+	},
+	{name: "custom get", each: func(c *counted, _ int) { c.send(http.MethodGet, countedGadgets+"/g-1", "", "") }},
+	{name: "custom merge patch", each: func(c *counted, n int) {
+		c.send(http.MethodPatch, countedGadgets+"/g-1", inMerge, fmt.Sprintf(`{"spec":{"seq":"merged-%d"}}`, n))
+	}},
+	{name: "custom apply", each: func(c *counted, n int) {
+		c.send(http.MethodPatch, countedGadgets+"/applied?fieldManager=counted", inApply,
+			fmt.Sprintf(`{"apiVersion":"example.com/v1","kind":"Gadget","metadata":{"name":"applied"},"spec":{"seq":"%d"}}`, n))
+	}},
+	{name: "custom delete", each: func(c *counted, n int) { c.send(http.MethodDelete, fmt.Sprintf("%s/g-%d", countedGadgets, n), "", "") }},
 }
 
 const (
