@@ -12,8 +12,8 @@ const (
 	believe = time.Minute
 )
 
-// audience knows whether another process listens. One that is alone spares the database its notifications, which cost it a
-// third of what a lone writer's commits do.
+// audience knows whether another process listens. One that is alone spares the database its notifications, which are a
+// third of the statements of a lone writer.
 //
 // Who begins to listen asks who else does, and each process that hears of it answers; so of two processes at least one
 // hears the other's question, because each listens before it asks. Only who heard its own question come back on the
