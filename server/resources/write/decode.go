@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -62,8 +61,9 @@ func (h *Handlers) plain(body []byte, like runtime.Object) runtime.Object {
 	if strict, err := kjson.UnmarshalStrict(body, obj); err != nil || len(strict) > 0 {
 		return nil
 	}
-	said, err := meta.TypeAccessor(obj)
-	if err != nil || (said.GetAPIVersion() != "" || said.GetKind() != "") && obj.GetObjectKind().GroupVersionKind() != want {
+	// Not by way of a GroupVersionKind, in which a version that makes no sense is none.
+	said, ok := obj.GetObjectKind().(*metav1.TypeMeta)
+	if !ok || *said != (metav1.TypeMeta{}) && said.GroupVersionKind() != want {
 		return nil
 	}
 	scheme.Default(obj)
