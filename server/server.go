@@ -67,6 +67,7 @@ func New(cfg Config) (*Server, error) {
 		ReadHeaderTimeout: cfg.HeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       gather,
 		TLSConfig:         cfg.TLS.base(),
 		ErrorLog:          slog.NewLogLogger(newConnectionErrors(cfg.Log), slog.LevelDebug),
 	}
@@ -102,7 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}()
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.http.ServeTLS(stallable{s.cfg.Listener, stalledWrite}, "", "") }()
+	go func() { served <- s.http.ServeTLS(stallable{gatherer{s.cfg.Listener}, stalledWrite}, "", "") }()
 	select {
 	case err := <-served:
 		return errors.Join(fmt.Errorf("serve: %w", err), s.cfg.Clusters.Close())

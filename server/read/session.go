@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,6 +39,7 @@ type session struct {
 	w         http.ResponseWriter
 	control   *http.ResponseController
 	deadline  time.Time
+	announced *atomic.Bool // of its connection; nil: nobody asks
 
 	begun   storage.Revision // where the changes start
 	nextDue time.Time        // of the next bookmark; zero: none
@@ -147,6 +149,9 @@ func (s *session) send(buf []byte) error {
 	}
 	if err := s.write(buf); err != nil {
 		return err
+	}
+	if s.announced != nil && !s.announced.Load() {
+		s.announced.Store(true)
 	}
 	if err := s.control.Flush(); err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)

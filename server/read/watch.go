@@ -55,6 +55,7 @@ func (h *Handler) Watch(w http.ResponseWriter, req *http.Request, info *request.
 		w:         w,
 		control:   http.NewResponseController(w),
 		deadline:  time.Now().Add(timeout),
+		announced: Announced(req.Context()),
 	}
 	serve := func() {
 		defer cancel()
