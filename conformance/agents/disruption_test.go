@@ -107,6 +107,8 @@ var quotas = group{
 			q := f.patch("resourcequotas/q", fmt.Sprintf("spec: {hard: {secrets: '%d'}}", changes))
 			return f.compile("o.status.used['count/"+kind.resource+"'] == '0'")(map[string]any{"o": q.Object, "items": nil}) == nil
 		}, func() string { return "the kind to be counted" })
+		// The last change is counted for as well, and not while the object is made: that count would be from before it, in upstream too.
+		f.await("resourcequotas/q", fmt.Sprintf("o.status.hard.secrets == '%d'", changes))
 		f.create(kind.object("a", ""))
 		f.refused(kind.object("b", ""), "exceeded quota: q")
 		f.delete(kind.resource + "/a")
