@@ -63,6 +63,7 @@ func (s *session) sendBatch(batch *cache.Batch) (err error) {
 	if len(batch.Changes) == 0 {
 		return nil
 	}
+	s.behind = len(batch.Changes) > 1
 	kept := s.h.pools.buffer()
 	buf := (*kept)[:0]
 	defer func() { s.h.pools.keep(kept, buf) }()

@@ -40,6 +40,7 @@ type session struct {
 	control   *http.ResponseController
 	deadline  time.Time
 	announced *atomic.Bool // of its connection; nil: nobody asks
+	behind    bool         // the client has more to come than one event, and that goes out at once
 
 	begun   storage.Revision // where the changes start
 	nextDue time.Time        // of the next bookmark; zero: none
@@ -150,7 +151,7 @@ func (s *session) send(buf []byte) error {
 	if err := s.write(buf); err != nil {
 		return err
 	}
-	if s.announced != nil && !s.announced.Load() {
+	if s.announced != nil && !s.behind && !s.announced.Load() {
 		s.announced.Store(true)
 	}
 	if err := s.control.Flush(); err != nil {
