@@ -59,7 +59,7 @@ func New(cfg Config) (upstream.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to read plugin config: %w", err)
 	}
-	quotas, err := install.NewQuotaConfigurationForAdmission(cfg.Informers, controlplane.DefaultAPIResourceConfigSource())
+	quotas, err := install.NewQuotaConfigurationForAdmission(directInformers{cfg.Informers, cfg.Client}, controlplane.DefaultAPIResourceConfigSource())
 	if err != nil {
 		return nil, fmt.Errorf("admission: what quotas count: %w", err)
 	}
