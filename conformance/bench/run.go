@@ -130,6 +130,7 @@ func (s setup) measure(b *testing.B, l load) result {
 	b.Helper()
 	r := result{setup: s.name}
 	cluster := s.target.NewCluster(b)
+	harness.Cold(b, s.target.Binaries(b)...)
 	began := time.Now()
 	server := cluster.StartServer(b)
 	r.ready = time.Since(began)
