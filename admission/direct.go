@@ -24,7 +24,7 @@ import (
 
 // seldom initializes apart from the others the plug-ins that look at pods, nodes and volumes seldom: NodeRestriction asks
 // for single objects when a node writes, PodSecurity lists the pods of a namespace when its labels change. They get listers
-// that read at that moment, as do quotas, which ask for the pod of a resource claim: informers would keep all pods and volumes of the cluster, and decode them at the start.
+// that read at that moment: informers would keep all pods and volumes of the cluster, and decode them at the start.
 type seldom struct {
 	direct, others upstream.PluginInitializer // whose informers are directInformers, or those of all
 }
@@ -40,7 +40,7 @@ func (s seldom) Initialize(plugin upstream.Interface) {
 }
 
 // directInformers hands out listers that read through the client where there are some here, and informers of the factory for
-// other kinds.
+// other kinds. Quotas have them as well, since they ask for the pod of a resource claim.
 type directInformers struct {
 	informers.SharedInformerFactory
 	client kubernetes.Interface
