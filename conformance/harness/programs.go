@@ -8,13 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Binaries are the programs of a cluster with all that acts on it, but for Postgres.
+// Binaries are the programs of API servers and what they store in, but for Postgres.
 func (target Target) Binaries(t testing.TB) []string {
 	if target.IsRowlock() {
 		return []string{Rowlock(t)}
 	}
-	paths := []string{tool(t, "go.etcd.io/etcd/server/v3", "etcd")}
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+	store := kine
+	if target == KubeAPIServer {
+		store = func(t testing.TB) string { return tool(t, "go.etcd.io/etcd/server/v3", "etcd") }
+	}
+	return []string{store(t), tool(t, "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver")}
+}
+
+// Components are the programs of what acts on a cluster beside its API servers. Rowlock's are in its servers.
+func (target Target) Components(t testing.TB) []string {
+	if target.IsRowlock() {
+		return nil
+	}
+	var paths []string
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
 		paths = append(paths, tool(t, "k8s.io/kubernetes/cmd/"+name, name))
 	}
 	return paths

@@ -100,7 +100,7 @@ func measureSetup(b *testing.B, name string, s size) (result, bool) {
 // start starts all of a setup.
 func (s setup) start(b *testing.B, size size) cluster {
 	b.Helper()
-	harness.Cold(b, s.target.Binaries(b)...)
+	harness.Cold(b, append(s.target.Binaries(b), s.target.Components(b)...)...)
 	data := s.target.NewCluster(b)
 	var flags []string
 	if s.target.IsRowlock() {
