@@ -14,10 +14,12 @@ import (
 func Decide(p Pod) []Action {
 	changed, attempt, previous := util.PodSandboxChanged(p.Want, p.Have)
 	switch {
-	case p.RestartAll:
-		return p.removeAll()
+	case changed && p.RestartAll: // they are removed when there is a sandbox again
+		return append(p.purge([]Action{StopPod{}}), CreateSandbox{Attempt: attempt, Changed: previous != ""})
 	case changed:
 		return p.begin(attempt, previous)
+	case p.RestartAll:
+		return p.removeAll()
 	}
 	d := &decision{Pod: p}
 	for i := range p.Want.Spec.EphemeralContainers {
@@ -31,11 +33,8 @@ func Decide(p Pod) []Action {
 	initialized := d.initialize()
 	init := d.starts
 	d.starts = nil
-	if d.over {
-		return []Action{StopPod{}}
-	}
-	if initialized && !d.run() {
-		return []Action{StopPod{}} // sidecars do not keep a pod alive, nor do those who look at it
+	if d.over || initialized && !d.run() { // sidecars do not keep a pod alive, nor do those who look at it
+		return append([]Action{StopPod{}}, d.prunes()...)
 	}
 	actions := append(d.stops, d.prunes()...)
 	actions = append(actions, ephemeral...)
@@ -61,7 +60,7 @@ type decision struct {
 func (p *Pod) begin(attempt uint32, previous string) []Action {
 	actions := []Action{StopPod{}}
 	if p.Want.Spec.RestartPolicy == corev1.RestartPolicyNever && attempt != 0 && len(p.Have.ContainerStatuses) != 0 {
-		return actions
+		return append(actions, p.prunes()...)
 	}
 	d := &decision{Pod: *p}
 	for i := range p.Want.Spec.Containers {
@@ -74,21 +73,27 @@ func (p *Pod) begin(attempt uint32, previous string) []Action {
 		d.start(Container{c, podutil.Containers}, "", false)
 	}
 	if len(d.starts) == 0 && p.anyContainer() {
-		return actions
+		return append(actions, p.prunes()...)
 	}
-	for i := range p.Want.Spec.InitContainers {
-		for _, s := range p.Have.ContainerStatuses { // they run again, and are not to be taken for done
-			if s.Name == p.Want.Spec.InitContainers[i].Name {
-				actions = append(actions, RemoveContainer{ID: s.ID})
-			}
-		}
-	}
+	actions = p.purge(actions)
 	if len(p.Want.Spec.InitContainers) > 0 {
 		d.starts = nil
 		d.startInit(0)
 	}
 	actions = append(actions, CreateSandbox{Attempt: attempt, Changed: previous != ""})
 	return append(actions, d.starts...)
+}
+
+// purge removes init containers: they run again, and are not to be taken for done.
+func (p *Pod) purge(actions []Action) []Action {
+	for i := range p.Want.Spec.InitContainers {
+		for _, s := range p.Have.ContainerStatuses {
+			if s.Name == p.Want.Spec.InitContainers[i].Name {
+				actions = append(actions, RemoveContainer{ID: s.ID})
+			}
+		}
+	}
+	return actions
 }
 
 // runsOnce: success is for good.
@@ -200,12 +205,12 @@ func (d *decision) start(c Container, target string, needed bool) {
 }
 
 // prunes remove all but the last attempt of init containers.
-func (d *decision) prunes() []Action {
+func (p *Pod) prunes() []Action {
 	var actions []Action
-	for i := range d.Want.Spec.InitContainers {
+	for i := range p.Want.Spec.InitContainers {
 		seen := false
-		for _, s := range d.Have.ContainerStatuses {
-			if s.Name != d.Want.Spec.InitContainers[i].Name || s.State != kubecontainer.ContainerStateExited && s.State != kubecontainer.ContainerStateUnknown {
+		for _, s := range p.Have.ContainerStatuses {
+			if s.Name != p.Want.Spec.InitContainers[i].Name || s.State != kubecontainer.ContainerStateExited && s.State != kubecontainer.ContainerStateUnknown {
 				continue
 			}
 			if seen {
