@@ -46,8 +46,11 @@ type Pod struct {
 	Resize []corev1.PodCondition
 }
 
-// Waiting is why a container is not there: upstream's reason (ErrImagePull, CrashLoopBackOff, …) and message.
+// Waiting is why a container is not there: upstream's reason (ErrImagePull, CrashLoopBackOff, …) and message. It is the error of
+// whatever has to be done before a container runs.
 type Waiting struct{ Reason, Message string }
+
+func (w *Waiting) Error() string { return w.Reason + ": " + w.Message }
 
 // Probes are results of a container; nil: none yet.
 type Probes struct{ Startup, Readiness *bool }
