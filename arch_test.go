@@ -41,7 +41,7 @@ var drivers = []string{"storage/memory", "storage/postgres", "storage/sqlite"}
 
 // helpers are packages for tests; nothing of them may be in the binary.
 var helpers = []string{
-	"agents/node/kubelettest", "schema/internal/upstream", "schema/reference", "server/pki/pkitest", "server/servertest", "storage/memory", "storage/postgres/pgtest",
+	"agents/node/fakecri", "agents/node/kubelettest", "schema/internal/upstream", "schema/reference", "server/pki/pkitest", "server/servertest", "storage/memory", "storage/postgres/pgtest",
 	"storage/storagetest",
 }
 
