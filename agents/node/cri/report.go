@@ -17,9 +17,22 @@ type Report struct {
 	Runtime    string // its name
 	Sandboxes  []*runtimeapi.PodSandboxStatus
 	Containers []Reported
+	// LastIPs are the addresses that the pod had while it had a sandbox that ran.
+	LastIPs []string
 	// Messages are what containers wrote for their end, by their ids.
 	Messages map[string]string
 	At       time.Time
+}
+
+// Say notes what a container wrote for its end.
+func (r *Report) Say(id, message string) {
+	if message == "" {
+		return
+	}
+	if r.Messages == nil {
+		r.Messages = map[string]string{}
+	}
+	r.Messages[id] = message
 }
 
 // Reported is a container's status, and the sandbox that it is in, which only lists of containers tell.
@@ -28,18 +41,40 @@ type Reported struct {
 	Sandbox string
 }
 
-// Status is the report in the kubelet's words, the newest first.
+// IPs are the pod's addresses, or those that it had last when no sandbox of it runs.
+func (r *Report) IPs() []string {
+	var newest *runtimeapi.PodSandboxStatus
+	ready := false
+	for _, s := range r.Sandboxes {
+		ready = ready || s.State == runtimeapi.PodSandboxState_SANDBOX_READY
+		if newest == nil || s.CreatedAt > newest.CreatedAt {
+			newest = s
+		}
+	}
+	switch {
+	case !ready:
+		return r.LastIPs
+	case newest.State == runtimeapi.PodSandboxState_SANDBOX_READY:
+		return Addresses(newest)
+	}
+	return nil
+}
+
+// Status is the report in the kubelet's words, the newest first. It leaves the report as it is.
 func (r *Report) Status(id apitypes.UID, namespace, name string) *kubecontainer.PodStatus {
-	s := &kubecontainer.PodStatus{ID: id, Namespace: namespace, Name: name, TimeStamp: r.At, SandboxStatuses: r.Sandboxes}
+	s := &kubecontainer.PodStatus{
+		ID: id, Namespace: namespace, Name: name, TimeStamp: r.At, SandboxStatuses: slices.Clone(r.Sandboxes), IPs: r.IPs(),
+	}
 	slices.SortStableFunc(s.SandboxStatuses, func(a, b *runtimeapi.PodSandboxStatus) int { return cmp.Compare(b.CreatedAt, a.CreatedAt) })
 	active := ""
 	if len(s.SandboxStatuses) > 0 {
 		if newest := s.SandboxStatuses[0]; newest.State == runtimeapi.PodSandboxState_SANDBOX_READY {
-			s.IPs, active = Addresses(newest), newest.Id
+			active = newest.Id
 		}
 	}
-	slices.SortStableFunc(r.Containers, func(a, b Reported) int { return cmp.Compare(b.CreatedAt, a.CreatedAt) })
-	for _, c := range r.Containers {
+	containers := slices.Clone(r.Containers)
+	slices.SortStableFunc(containers, func(a, b Reported) int { return cmp.Compare(b.CreatedAt, a.CreatedAt) })
+	for _, c := range containers {
 		status := r.container(c.ContainerStatus)
 		s.ContainerStatuses = append(s.ContainerStatuses, status)
 		if active != "" && c.Sandbox == active {
