@@ -11,10 +11,12 @@ import (
 	"sync"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/rest"
+	controllermanager "k8s.io/controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
 	"k8s.io/kubernetes/pkg/controller/apis/config"
@@ -37,6 +39,8 @@ type Config struct {
 	RootCA []byte
 	// Signing answers certificate signing requests, unless Loops names files; nil: nobody does.
 	Signing *authority.CertificateAuthority
+	// Own is what no node may have a certificate for.
+	Own Own
 
 	Report Report
 	Log    *slog.Logger
@@ -91,7 +95,7 @@ func makers(cfg Config) []maker {
 	var all []maker
 	for name, d := range app.NewControllerDescriptors() {
 		switch {
-		case !on.IsControllerEnabled(d), d.IsCloudProviderController():
+		case !on.IsControllerEnabled(d) && !joins(cfg.Loops, name), d.IsCloudProviderController():
 			continue
 		case name == names.ClusterRoleAggregationController:
 			continue // the server does it, also where nothing runs beside it
@@ -101,6 +105,8 @@ func makers(cfg Config) []maker {
 			}
 		case name == names.CertificateSigningRequestSigningController && cfg.Signing != nil && !signers(cfg.Loops.CSRSigningController):
 			all = append(all, maker{name, signs(cfg.Signing)})
+		case name == names.CertificateSigningRequestApprovingController:
+			all = append(all, maker{name, approves(cfg.Own, cfg.Log)})
 		case name == names.ValidatingAdmissionPolicyStatusController:
 			all = append(all, maker{name, policies})
 		default:
@@ -109,4 +115,11 @@ func makers(cfg Config) []maker {
 	}
 	slices.SortFunc(all, func(a, b maker) int { return strings.Compare(a.name, b.name) })
 	return all
+}
+
+// joins tells of the two loops by which nodes join that they are on: kube-controller-manager has them off by default, and kubeadm turns
+// them on.
+func joins(c config.KubeControllerManagerConfiguration, name string) bool {
+	return (name == names.BootstrapSignerController || name == names.TokenCleanerController) &&
+		controllermanager.IsControllerEnabled(name, sets.NewString(), c.Generic.Controllers)
 }

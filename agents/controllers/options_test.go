@@ -95,12 +95,12 @@ func TestLoopsByDefault(t *testing.T) {
 	for _, m := range makers(Config{Loops: loops}) {
 		names = append(names, m.name)
 	}
-	for _, name := range []string{"deployment-controller", "garbage-collector-controller", "namespace-controller", "node-lifecycle-controller", "resourcequota-controller"} {
+	for _, name := range []string{"deployment-controller", "garbage-collector-controller", "namespace-controller", "node-lifecycle-controller", "resourcequota-controller", "bootstrap-signer-controller", "token-cleaner-controller"} {
 		if !slices.Contains(names, name) {
 			t.Errorf("%s does not run", name)
 		}
 	}
-	for _, name := range []string{"clusterrole-aggregation-controller", "cloud-node-lifecycle-controller", "bootstrap-signer-controller", "token-cleaner-controller", "serviceaccount-token-controller"} {
+	for _, name := range []string{"clusterrole-aggregation-controller", "cloud-node-lifecycle-controller", "serviceaccount-token-controller"} {
 		if slices.Contains(names, name) {
 			t.Errorf("%s runs", name)
 		}

@@ -31,6 +31,7 @@ func newAccessOptions() accessOptions {
 		authorization:  kubeoptions.NewBuiltInAuthorizationOptions(),
 	}
 	o.authentication.ServiceAccounts.Issuers = []string{"https://kubernetes.default.svc.cluster.local"}
+	o.authentication.BootstrapToken.Enable = true // machines join with tokens
 	o.authorization.Modes = []string{"Node", "RBAC"}
 	return o
 }

@@ -35,6 +35,7 @@ type Config struct {
 	ServiceRange net.IPNet      // of cluster IPs; its first address is the `kubernetes` Service
 	Service      *Service
 	Trust        Trust
+	Joining      Joining
 	Log          *slog.Logger
 }
 
@@ -70,6 +71,7 @@ func steps(ctx context.Context, cfg Config) error {
 		"priority classes":       priorityClasses,
 		"API services":           apiServices,
 		"trust":                  trust,
+		"joining":                joining,
 		"the kubernetes service": kubernetesService,
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 
 	"k8s.io/client-go/informers"
@@ -185,9 +186,19 @@ func (c *ControlPlane) newBootstrap() {
 		Trust: bootstrap.Trust{
 			ClientCA: c.identity.ClusterCA.Bundle(), RequestHeaderCA: c.identity.FrontProxyCA.Bundle(), ProxyName: pki.FrontProxy().User,
 		},
-		Log: c.cfg.Log,
+		Joining: bootstrap.Joining{CA: c.identity.ClusterCA.Bundle(), Server: c.reachedAt()},
+		Log:     c.cfg.Log,
 	}
 	c.bootstrap.Inform()
+}
+
+// reachedAt is where machines that join reach this server, as far as it knows.
+func (c *ControlPlane) reachedAt() string {
+	host := "127.0.0.1"
+	if c.cfg.Advertise != nil {
+		host = c.cfg.Advertise.String()
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.cfg.Port))
 }
 
 // firstAddress is the cluster IP of the `kubernetes` Service.
