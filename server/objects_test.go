@@ -80,6 +80,16 @@ func aggregate(role map[string]any, all map[string]map[string]any) {
 	}
 }
 
+// ownObjects are those that other clusters have from kubeadm and the like: by them machines join.
+var ownObjects = map[string][]string{
+	"clusterrolebindings": {
+		"rowlock:bootstrap-nodes", "rowlock:approve-new-nodes", "rowlock:approve-renewals-of-nodes", "rowlock:approve-serving-certificates-of-nodes",
+	},
+	"configmaps":   {"kube-public/cluster-info"},
+	"roles":        {"kube-public/rowlock:read-cluster-info"},
+	"rolebindings": {"kube-public/rowlock:read-cluster-info"},
+}
+
 func TestDefaultObjects(t *testing.T) {
 	t.Parallel()
 	server := servertest.Start(t, servertest.Config{})
@@ -130,6 +140,12 @@ func TestDefaultObjects(t *testing.T) {
 			blank(kind, have[name])
 			if d := cmp.Diff(object, have[name]); d != "" {
 				t.Errorf("%s %s: %s", kind, name, d)
+			}
+			delete(have, name)
+		}
+		for _, name := range ownObjects[kind] {
+			if _, ok := have[name]; !ok {
+				t.Errorf("%s %s: missing", kind, name)
 			}
 			delete(have, name)
 		}
