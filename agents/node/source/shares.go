@@ -1,0 +1,170 @@
+package source
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
+	"k8s.io/kubernetes/pkg/kubelet/events"
+)
+
+// shares are the resources that pods were allotted, by the names of their containers. A pod that asks for others later has what it was
+// allotted until there is room (KEP-1287). They outlive the agent.
+type shares struct {
+	path string
+	pods map[types.UID]map[string]corev1.ResourceRequirements
+}
+
+func readShares(path string) (*shares, error) {
+	s := &shares{path: path, pods: map[types.UID]map[string]corev1.ResourceRequirements{}}
+	if path == "" {
+		return s, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &s.pods)
+	}
+	return s, err
+}
+
+func (s *Source) save() {
+	if err := s.shares.write(); err != nil {
+		s.Log.Warn("What pods were allotted was not written down", "error", err)
+	}
+}
+
+func (s *shares) write() error {
+	if s.path == "" {
+		return nil
+	}
+	data, err := json.Marshal(s.pods)
+	if err != nil {
+		return err
+	}
+	next := s.path + ".next"
+	if err := os.WriteFile(next, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, s.path)
+}
+
+func (s *shares) has(uid types.UID) bool { return s.pods[uid] != nil }
+
+func (s *shares) take(uid types.UID) { delete(s.pods, uid) }
+
+func (s *shares) keep(wanted func(types.UID) bool) {
+	for uid := range s.pods {
+		if !wanted(uid) {
+			delete(s.pods, uid)
+		}
+	}
+}
+
+// give allots what the pod asks for.
+func (s *shares) give(pod *corev1.Pod) {
+	share := map[string]corev1.ResourceRequirements{}
+	for c := range podutil.ContainerIter(&pod.Spec, podutil.InitContainers|podutil.Containers) {
+		share[c.Name] = *c.Resources.DeepCopy()
+	}
+	s.pods[pod.UID] = share
+}
+
+// of is the pod with what it was allotted.
+func (s *shares) of(pod *corev1.Pod) *corev1.Pod {
+	share := s.pods[pod.UID]
+	if share == nil || !s.differs(pod) {
+		return pod
+	}
+	pod = pod.DeepCopy()
+	for c := range podutil.ContainerIter(&pod.Spec, podutil.InitContainers|podutil.Containers) {
+		if had, ok := share[c.Name]; ok {
+			c.Resources = *had.DeepCopy()
+		}
+	}
+	return pod
+}
+
+// differs: the pod asks for something else than it was allotted.
+func (s *shares) differs(pod *corev1.Pod) bool {
+	share := s.pods[pod.UID]
+	for c := range podutil.ContainerIter(&pod.Spec, podutil.InitContainers|podutil.Containers) {
+		had, ok := share[c.Name]
+		if ok && (!equality.Semantic.DeepEqual(had.Limits, c.Resources.Limits) || !equality.Semantic.DeepEqual(had.Requests, c.Resources.Requests)) {
+			return true
+		}
+	}
+	return false
+}
+
+// allot gives the pod what it asks for, when there is room. It tells whether the pod has something else than before.
+func (s *Source) allot(pod *corev1.Pod) bool {
+	if !s.shares.has(pod.UID) || !s.shares.differs(pod) {
+		s.statuses.ResizeAllotted(pod.UID)
+		return false
+	}
+	others := slices.DeleteFunc(s.workers.Active(), func(other *corev1.Pod) bool { return other.UID == pod.UID })
+	reason, message := s.Admit(pod, others, true)
+	if reason != "" && reason != corev1.PodReasonInfeasible {
+		reason = corev1.PodReasonDeferred
+	}
+	if reason == "" {
+		s.shares.give(pod)
+		s.save()
+		s.statuses.ResizeAllotted(pod.UID)
+		s.Events.Event(pod, corev1.EventTypeNormal, events.ResizeStarted, events.PodResizeStartedMsg(logr.Discard(), pod, pod.Generation))
+		return true
+	}
+	if s.statuses.ResizePending(pod.UID, reason, message, pod.Generation) {
+		kind := events.ResizeDeferred
+		if reason == corev1.PodReasonInfeasible {
+			kind = events.ResizeInfeasible
+		}
+		s.Events.Event(pod, corev1.EventTypeWarning, kind,
+			events.PodResizePendingMsg(logr.Discard(), pod, reason, message, pod.Generation))
+		s.workers.Changed(pod.UID)
+	}
+	return false
+}
+
+// Retry gives pods what they ask for that there was no room for before.
+func (s *Source) Retry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retry()
+}
+
+func (s *Source) retry() {
+	var waiting []*corev1.Pod
+	for _, w := range s.wanted {
+		if !w.rejected && w.pod.DeletionTimestamp == nil && !isOver(w.pod) && s.shares.has(w.pod.UID) && s.shares.differs(w.pod) {
+			waiting = append(waiting, w.pod)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b *corev1.Pod) int { // by their priority, and who came first
+		if pa, pb := priority(a), priority(b); pa != pb {
+			return int(pb) - int(pa)
+		}
+		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	})
+	for _, pod := range waiting {
+		if s.allot(pod) {
+			s.workers.Set(s.shares.of(pod))
+		}
+	}
+}
+
+func priority(pod *corev1.Pod) int32 {
+	if pod.Spec.Priority == nil {
+		return 0
+	}
+	return *pod.Spec.Priority
+}
