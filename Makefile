@@ -21,7 +21,7 @@ build:
 run: build
 	bin/rowlock up
 
-# A C compiler and Postgres from Debian's packages, where they are missing.
+# A C compiler, Postgres and what nodes are tested with from Debian's packages, where they are missing.
 deps:
 	.ci/deps
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -68,9 +69,14 @@ func (c *Cluster) rowlock(t testing.TB, binary string, args []string) *Server {
 	port := FreePort(t)
 	file := func(kind string) string { return filepath.Join(c.Dir, fmt.Sprintf("rowlock-%d.%s", port, kind)) }
 	kubeconfig := file("kubeconfig")
-	args = append(args, "--bind-address", "127.0.0.1", "--secure-port", strconv.Itoa(port), "--write-kubeconfig", kubeconfig)
+	bind := "127.0.0.1"
+	if len(c.Within) > 0 {
+		bind = "0.0.0.0"
+	}
+	args = append(args, "--bind-address", bind, "--secure-port", strconv.Itoa(port), "--write-kubeconfig", kubeconfig)
 	return newServer(t, port, kubeconfig, file("log"), func() *exec.Cmd {
-		cmd := exec.Command(binary, args...)
+		line := append(append(slices.Clone(c.Within), binary), args...)
+		cmd := exec.Command(line[0], line[1:]...)
 		cmd.Dir = c.Dir
 		cmd.Env = append(os.Environ(), "HOME="+c.Dir, "KUBECONFIG=") // nothing of the person who runs the tests is touched
 		return cmd

@@ -73,6 +73,10 @@ type Cluster struct {
 	Dir      string    // holds the files of the servers; with SQLite, the database too
 	Postgres *Postgres // nil for targets without one
 
+	// Within is what the commands of Rowlock's servers begin with, to run in a network that is not this machine's. There they
+	// listen on all addresses; whoever asks for it brings 127.0.0.1 there.
+	Within []string
+
 	newServer func(t testing.TB, flags []string) *Server
 	beside    []int // processes of etcd and of the stock components
 }
