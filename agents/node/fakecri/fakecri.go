@@ -109,7 +109,7 @@ type Runtime struct {
 // Start starts one that ends with the test, on a socket of its own.
 func Start(t testing.TB, profile Profile) *Runtime {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fakecri") // names of tests are too long for a socket's
+	dir, err := os.MkdirTemp("", "fakecri") //nolint:usetesting // names of tests are too long for a socket's
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func TestDial(t *testing.T) {
 
 func TestDialErrors(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "dial") // a socket's path is short
+	dir, err := os.MkdirTemp("", "dial") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
