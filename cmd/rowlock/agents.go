@@ -43,6 +43,7 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, share
 	if controllers.Some(loops) {
 		all = append(all, elected(user.KubeControllerManager, controlplane.Agent{Name: "controllers", Run: func(ctx context.Context, in controlplane.Inside) error {
 			cfg, err := controllerConfig(ctx, in)
+			cfg.Own = o.own
 			if err != nil {
 				return err
 			}

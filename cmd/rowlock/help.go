@@ -22,6 +22,11 @@ var flagGroups = []struct {
 		"bind-address", "secure-port", "advertise-address", "external-hostname", "tls-", "cluster-host-suffix", "write-kubeconfig",
 		"shutdown-", "cors-", "strict-transport-", "http2-", "permit-", "goaway-",
 	}},
+	{"Joining", []string{"server", "token", "token-file", "discovery-token-ca-cert-hash", "certificate-authority"}},
+	{"Node", []string{
+		"agent", "hostname-override", "node-ip", "node-labels", "register-with-taints", "provider-id", "container-runtime-endpoint",
+		"max-pods", "pods-per-core", "system-reserved", "kube-reserved",
+	}},
 	{"Services", []string{"service-cluster-ip-range", "service-node-port-range"}},
 	{"Authentication", []string{
 		"anonymous-auth", "api-audiences", "authentication-", "client-ca-file", "enable-bootstrap-token-auth", "oidc-", "requestheader-",

@@ -250,4 +250,3 @@ func TestTokenCleaned(t *testing.T) {
 		return apierrors.IsNotFound(err), nil
 	})
 }
-

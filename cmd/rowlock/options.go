@@ -49,6 +49,7 @@ type options struct {
 	memory     memoryOptions
 	agents     agentOptions
 	simulate   simulateOptions // of rowlock up
+	local      localNode       // of rowlock up
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -117,6 +118,6 @@ func (o *options) validate() error {
 	}
 	errs = append(errs, o.record.validate(), o.admit.Validate())
 	_, err := o.tls.tls()
-	errs = append(errs, o.encryption.validate(), o.access.validate(), o.agents.validate(), o.simulate.validate("simulate-"), err)
+	errs = append(errs, o.encryption.validate(), o.access.validate(), o.agents.validate(), o.simulate.validate("simulate-"), o.local.validate(), err)
 	return errors.Join(errs...)
 }

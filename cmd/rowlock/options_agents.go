@@ -16,6 +16,7 @@ type agentOptions struct {
 	scheduler       bool
 	schedulerConfig string
 	electSaid       func() bool // --leader-elect was given
+	own             controllers.Own
 }
 
 // notInside are flags of kube-controller-manager about how it reaches a server and what it is trusted with: inside the

@@ -13,6 +13,7 @@ their changes, in Postgres or in one SQLite file. Stock kubectl, client-go and H
 
   rowlock up           a cluster on one SQLite file, in the foreground
   rowlock server       one API server, on Postgres or SQLite; run as many as you like on one Postgres
+  rowlock agent        a node: pods run on this machine, by containerd or CRI-O
   rowlock token        the tokens that machines join with
   rowlock controllers  what otherwise runs inside a server, in a process of its own,
   rowlock scheduler    as kube-controller-manager and kube-scheduler do
@@ -27,6 +28,6 @@ their changes, in Postgres or in one SQLite file. Stock kubectl, client-go and H
 			}
 		},
 	}
-	root.AddCommand(newUp(), newServer(), newToken(), newControllers(), newScheduler(), newSimulate(), newIdentity(), newEncryption(), newVersion())
+	root.AddCommand(newUp(), newServer(), newAgent(), newToken(), newControllers(), newScheduler(), newSimulate(), newIdentity(), newEncryption(), newVersion())
 	return root
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/server/flagz"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"github.com/rowlock-io/rowlock/agents/controllers"
 	"github.com/rowlock-io/rowlock/server"
 	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/server/kubeconfig"
@@ -83,6 +84,10 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	planes.Process = controlplane.Process{Flags: flagz.NamedFlagSetsReader{FlagSets: sections(o.all)}, SetVerbosity: verbosity}
 	planes.Record = record
 	planes.Encryption = providers
+	if err := o.local.find(o.simulate.Nodes > 0, log); err != nil {
+		return err
+	}
+	o.agents.own = controllers.Own{Names: o.named(), Node: o.local.is}
 	if planes.Agents, err = o.agents.agents(o.ServiceRange, surviveCrashes(), d.shared()); err != nil {
 		return err
 	}
@@ -126,6 +131,8 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 		return errors.Join(err, clusters.Close())
 	}
 	go settle(ctx, plane, log)
+	stopNode := o.local.start(ctx, o.local.join(plane.Identity().ClusterCA, "https://"+net.JoinHostPort(o.reachable(), strconv.Itoa(port))), log)
+	defer stopNode()
 	log.Info("Serving", "address", listener.Addr().String(), "database", d.Scheme)
 	return s.Run(ctx)
 }
@@ -158,6 +165,11 @@ func (o *options) advertise() net.IP {
 }
 
 func (o *options) hosts(plane *controlplane.ControlPlane) []string {
+	return pki.Hosts(plane.ServiceIP(), "", o.named()...)
+}
+
+// named are the names and addresses that this server has and others do not.
+func (o *options) named() []string {
 	names := append([]string{}, o.TLSNames...)
 	if !o.BindAddress.IsUnspecified() {
 		names = append(names, o.BindAddress.String())
@@ -168,7 +180,7 @@ func (o *options) hosts(plane *controlplane.ControlPlane) []string {
 	if o.tls.custom() {
 		names = append(names, kubeconfig.OwnName)
 	}
-	return pki.Hosts(plane.ServiceIP(), "", names...)
+	return names
 }
 
 // reachable is the address by which a client on this machine reaches the server.

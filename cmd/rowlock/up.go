@@ -20,9 +20,13 @@ func newUp() *cobra.Command {
 		Long: `Run a cluster on one SQLite file, in the foreground.
 
 Everything is kept in the data directory: rowlock.db with its log, and the key that seals the
-cluster's identity. kubectl finds the cluster through the kubeconfig that is written.`,
+cluster's identity. kubectl finds the cluster through the kubeconfig that is written.
+
+Started by root on a machine with a container runtime, it makes the machine a node (docs/nodes.md), unless --agent=false
+or --simulate-nodes says otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.local.dir = filepath.Join(dataDir, "agent")
 			if err := o.validate(); err != nil {
 				return err
 			}
@@ -44,6 +48,7 @@ cluster's identity. kubectl finds the cluster through the kubeconfig that is wri
 	cmd.Flags().StringVar(&o.EncryptionKeyFile, "encryption-key-file", "", "file of the key that seals the clusters' identities and data keys (default: encryption.key in the data directory, made at the first start)")
 	o.addFlags(cmd.Flags())
 	o.simulate.addFlags(cmd.Flags())
+	o.local.addFlags(cmd.Flags())
 	return inSections(cmd)
 }
 

@@ -19,7 +19,7 @@ func (c *Cluster) onSQLite(t testing.TB) {
 	binary := Rowlock(t)
 	data := filepath.Dir(c.SQLiteFile())
 	c.newServer = func(t testing.TB, flags []string) *Server {
-		return c.rowlock(t, binary, append([]string{"up", "--data-dir", data, "--controllers=", "--scheduler=false"}, flags...))
+		return c.rowlock(t, binary, append([]string{"up", "--data-dir", data, "--agent=false", "--controllers=", "--scheduler=false"}, flags...))
 	}
 }
 

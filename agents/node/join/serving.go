@@ -29,8 +29,8 @@ type Serving struct {
 func (m *Member) Serving(ctx context.Context, client kubernetes.Interface, addresses func() []corev1.NodeAddress) (*Serving, error) {
 	manager, err := certificate.NewManager(&certificate.Config{
 		Name: "node serving certificate", SignerName: certificatesv1.KubeletServingSignerName,
-		GetTemplate: func() *x509.CertificateRequest { return servingRequest(m.cfg.Node, addresses()) },
-		GetUsages:   certificate.DefaultKubeletServingGetUsages,
+		GetTemplate:      func() *x509.CertificateRequest { return servingRequest(m.cfg.Node, addresses()) },
+		GetUsages:        certificate.DefaultKubeletServingGetUsages,
 		CertificateStore: told{&store{path: m.path(servingFile)}, m.cfg.Log, "serving"},
 		ClientsetFn:      func(*tls.Certificate) (kubernetes.Interface, error) { return client, nil },
 		Ctx:              &ctx,

@@ -14,7 +14,9 @@ import (
 )
 
 var thisMachine = machine{root: "/", network: &network{
-	lookup:  func(ctx context.Context, host string) ([]net.IP, error) { return net.DefaultResolver.LookupIP(ctx, "ip", host) },
+	lookup: func(ctx context.Context, host string) ([]net.IP, error) {
+		return net.DefaultResolver.LookupIP(ctx, "ip", host)
+	},
 	own:     net.InterfaceAddrs,
 	byRoute: utilnet.ResolveBindAddress,
 }}

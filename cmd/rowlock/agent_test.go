@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/rowlock-io/rowlock/agents/node/fakecri"
+	"github.com/rowlock-io/rowlock/server/servertest"
+)
+
+// condition waits until a node has a condition with a status and a message.
+func condition(t *testing.T, client kubernetes.Interface, node string, status corev1.ConditionStatus, message string) {
+	t.Helper()
+	until(t, "Ready is "+string(status)+": "+message, func(ctx context.Context) (bool, error) {
+		got, err := client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return false, notYet(err)
+		}
+		for _, c := range got.Status.Conditions {
+			if c.Type == corev1.NodeReady {
+				return c.Status == status && strings.Contains(c.Message, message), nil
+			}
+		}
+		return false, nil
+	})
+}
+
+// runNode runs a node until the function is called.
+func runNode(t *testing.T, o *nodeOptions, place nodePlace) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- o.run(ctx, place, place.Join.Log) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the node: %v", err)
+		}
+	}
+}
+
+// TestAgent: from the line that token create prints to a Node that is ready, and is not while its runtime is not.
+func TestAgent(t *testing.T) {
+	t.Parallel()
+	s := joinable(t)
+	admin := s.Client(t, servertest.Default)
+	cri := fakecri.Start(t, fakecri.Containerd())
+	line := strings.Fields(mustRowlock(t, "token", "create", "--kubeconfig", adminKubeconfig(t, s)))
+	dir := t.TempDir()
+	var o agentCommand
+	cmd := newAgentCommand(&o)
+	if err := cmd.ParseFlags(append(line[2:], "--data-dir", dir, "--hostname-override", "worker", "--node-ip", addressOfTest(t)[0],
+		"--container-runtime-endpoint", cri.Endpoint(), "--node-labels", "disk=ssd", "--register-with-taints", "a=b:NoSchedule", "--max-pods", "50", "--kube-reserved", "cpu=100m")); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.node.validate(); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := o.joining()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	place := nodePlace{Join: cfg, Endpoint: cri.Endpoint(), Dir: dir}
+	stop := runNode(t, &o.node, place)
+	condition(t, admin, "worker", corev1.ConditionTrue, "kubelet is posting ready status")
+	node, err := admin.CoreV1().Nodes().Get(t.Context(), "worker", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := node.Status
+	if node.Labels["disk"] != "ssd" || len(node.Spec.Taints) == 0 || status.Capacity.Pods().Value() != 50 {
+		t.Errorf("what the flags say: %v, %v, %v", node.Labels, node.Spec.Taints, status.Capacity)
+	}
+	if left := status.Capacity.Cpu().MilliValue() - status.Allocatable.Cpu().MilliValue(); left != 100 {
+		t.Errorf("%d thousandths of a CPU are reserved", left)
+	}
+	if !strings.HasPrefix(status.NodeInfo.ContainerRuntimeVersion, "containerd://") || status.NodeInfo.KubeletVersion != "v1.36.3" {
+		t.Errorf("node info: %v", status.NodeInfo)
+	}
+	cri.SetCondition("NetworkReady", false, "NetworkPluginNotReady", "no CNI")
+	condition(t, admin, "worker", corev1.ConditionFalse, "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:no CNI")
+	cri.SetCondition("NetworkReady", true, "", "")
+	condition(t, admin, "worker", corev1.ConditionTrue, "")
+	cri.Stop()
+	condition(t, admin, "worker", corev1.ConditionFalse, "container runtime is down")
+	cri.Start()
+	condition(t, admin, "worker", corev1.ConditionTrue, "")
+	stop()
+
+	// Started again without a token it is the same node.
+	place.Join.Token.ID, place.Join.Token.Pins = "", nil
+	stop = runNode(t, &o.node, place)
+	condition(t, admin, "worker", corev1.ConditionTrue, "")
+	stop()
+}
+
+func mustRowlock(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := rowlock(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestLocalNode: the node of rowlock up has no token.
+func TestLocalNode(t *testing.T) {
+	t.Parallel()
+	s := joinable(t)
+	cri := fakecri.Start(t, fakecri.Containerd())
+	l := localNode{dir: t.TempDir(), endpoint: cri.Endpoint(), node: nodeOptions{hostname: "here", addresses: addressOfTest(t)[0], maxPods: 10}}
+	stop := l.start(t.Context(), l.join(s.Identity(servertest.Default).ClusterCA, s.URL), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	defer stop()
+	condition(t, s.Client(t, servertest.Default), "here", corev1.ConditionTrue, "")
+	if !l.is("here") || l.is("there") {
+		t.Error("it does not know its name")
+	}
+}
+
+func TestNodeOptions(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a label of Kubernetes": {[]string{"--node-labels", "node-role.kubernetes.io/worker="}, "may not give itself labels"},
+		"a label of the node's": {[]string{"--node-labels", "node.kubernetes.io/pool=a,topology.kubernetes.io/zone=b"}, ""},
+		"a bad label":           {[]string{"--node-labels", "a b=c"}, "--node-labels"},
+		"a bad name":            {[]string{"--hostname-override", "a_b"}, "--hostname-override"},
+		"a bad quantity":        {[]string{"--system-reserved", "cpu=lots"}, `--system-reserved: failed to parse quantity "lots" for "cpu" resource`},
+		"a negative quantity":   {[]string{"--kube-reserved", "memory=-1"}, "cannot be negative"},
+		"something else":        {[]string{"--kube-reserved", "pods=1"}, `cannot reserve "pods" resource`},
+		"negative pods":         {[]string{"--max-pods", "-1"}, "must not be negative"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var o agentCommand
+			if err := newAgentCommand(&o).ParseFlags(tt.args); err != nil {
+				t.Fatal(err)
+			}
+			err := o.node.validate()
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestRuntimeIsFound looks where runtimes listen.
+func TestRuntimeIsFound(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	var o nodeOptions
+	if _, err := o.runtimeEndpoint(root); err == nil || !strings.Contains(err.Error(), "no container runtime was found") {
+		t.Errorf("without any: %v", err)
+	}
+	for i, path := range wellKnownSockets[:2] {
+		path = filepath.Join(root, path)
+		listenAt(t, path)
+		got, err := o.runtimeEndpoint(root)
+		switch {
+		case i == 0 && (err != nil || got != "unix://"+path):
+			t.Errorf("one: %q, %v", got, err)
+		case i == 1 && (err == nil || !strings.Contains(err.Error(), "several container runtimes were found")):
+			t.Errorf("two: %q, %v", got, err)
+		}
+	}
+	o.endpoint = "/some.sock"
+	if got, err := o.runtimeEndpoint(root); err != nil || got != "unix:///some.sock" {
+		t.Errorf("a path: %q, %v", got, err)
+	}
+}
+
+func listenAt(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+}
