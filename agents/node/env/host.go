@@ -4,21 +4,18 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 	"k8s.io/kubernetes/pkg/kubelet/util"
 )
 
-const (
-	hostsPath = "/etc/hosts"
-	// longestHostname is what a kernel keeps, without the zero at its end.
-	longestHostname = 63
-)
+const hostsPath = "/etc/hosts"
+
+// longestHostname is what a kernel keeps, without the zero at its end.
+const longestHostname = 63
 
 // Hostname is the pod's name for itself, and the domain that it is known in; "": none.
 func Hostname(pod *corev1.Pod, clusterDomain string) (hostname, domain string, err error) {
@@ -66,26 +63,6 @@ func shortened(pod *corev1.Pod, hostname string) (string, error) {
 		return "", fmt.Errorf("hostname for pod %q was invalid: %q", pod.Name, hostname)
 	}
 	return short, nil
-}
-
-// HostsMount writes a pod's /etc/hosts to a file of the node and mounts it. nil: the container has its own, or the pod no address yet.
-func HostsMount(pod *corev1.Pod, c *corev1.Container, ips []string, clusterDomain, file string) (*runtimeapi.Mount, error) {
-	if len(ips) == 0 && !kubecontainer.IsHostNetworkPod(pod) ||
-		slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == hostsPath }) {
-		return nil, nil
-	}
-	content, err := Hosts(pod, ips, clusterDomain)
-	if err != nil {
-		return nil, err
-	}
-	const mode = 0o644
-	if err := os.WriteFile(file, content, mode); err != nil { // in place: containers that run see it
-		return nil, err
-	}
-	if err := os.Chmod(file, mode); err != nil { // whatever the umask
-		return nil, err
-	}
-	return &runtimeapi.Mount{ContainerPath: hostsPath, HostPath: file, SelinuxRelabel: true}, nil
 }
 
 // Hosts is the content of a pod's /etc/hosts: the node's for one in its network, and the pod's aliases.

@@ -84,42 +84,26 @@ func TestHosts(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spec corev1.PodSpec
 		ips  []string
-		own  bool
-		want string // "": none
+		want string
 	}{
-		"plain":      {ips: []string{"10.1.0.5"}, want: top + "10.1.0.5\tp\n"},
-		"subdomain":  {spec: corev1.PodSpec{Subdomain: "s"}, ips: []string{"10.1.0.5", "fd00::5"}, want: top + "10.1.0.5\tp.s.n.svc.cluster.local\tp\nfd00::5\tp.s.n.svc.cluster.local\tp\n"},
-		"aliases":    {spec: corev1.PodSpec{HostAliases: more}, ips: []string{"10.1.0.5"}, want: top + "10.1.0.5\tp\n" + aliases},
-		"node's":     {spec: corev1.PodSpec{HostNetwork: true, HostAliases: more}, want: "# Kubernetes-managed hosts file (host network).\n" + string(node) + aliases},
-		"no address": {},
-		"own":        {ips: []string{"10.1.0.5"}, own: true},
+		"plain":     {ips: []string{"10.1.0.5"}, want: top + "10.1.0.5\tp\n"},
+		"subdomain": {spec: corev1.PodSpec{Subdomain: "s"}, ips: []string{"10.1.0.5", "fd00::5"}, want: top + "10.1.0.5\tp.s.n.svc.cluster.local\tp\nfd00::5\tp.s.n.svc.cluster.local\tp\n"},
+		"aliases":   {spec: corev1.PodSpec{HostAliases: more}, ips: []string{"10.1.0.5"}, want: top + "10.1.0.5\tp\n" + aliases},
+		"node's":    {spec: corev1.PodSpec{HostNetwork: true, HostAliases: more}, want: "# Kubernetes-managed hosts file (host network).\n" + string(node) + aliases},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			file := filepath.Join(t.TempDir(), "etc-hosts")
-			c := &corev1.Container{}
-			if tc.own {
-				c.VolumeMounts = []corev1.VolumeMount{{MountPath: "/etc"}, {MountPath: "/etc/hosts"}}
-			}
-			mount, err := HostsMount(podOf(tc.spec), c, tc.ips, "cluster.local", file)
+			got, err := Hosts(podOf(tc.spec), tc.ips, "cluster.local")
 			if err != nil {
 				t.Fatal(err)
 			}
-			var want *runtimeapi.Mount
-			if tc.want != "" {
-				want = &runtimeapi.Mount{ContainerPath: "/etc/hosts", HostPath: file, SelinuxRelabel: true}
-			}
-			if diff := cmp.Diff(want, mount, protocmp.Transform()); diff != "" {
-				t.Errorf("want -, got +:\n%s", diff)
-			}
-			got, _ := os.ReadFile(file)
 			if diff := cmp.Diff(tc.want, string(got)); diff != "" {
 				t.Errorf("want -, got +:\n%s", diff)
 			}
-			if info, err := os.Stat(file); tc.want != "" && (err != nil || info.Mode() != 0o644) {
-				t.Errorf("file is %v (%v)", info, err)
-			}
 		})
+	}
+	if _, err := Hosts(podOf(corev1.PodSpec{Hostname: "A"}), nil, "cluster.local"); err == nil {
+		t.Error("a bad hostname is in a hosts file")
 	}
 }
 

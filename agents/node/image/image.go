@@ -5,7 +5,6 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -24,7 +23,6 @@ import (
 	"k8s.io/kubernetes/pkg/credentialprovider/plugin"
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
-	"k8s.io/kubernetes/pkg/kubelet/events"
 	"k8s.io/kubernetes/pkg/kubelet/images"
 	"k8s.io/kubernetes/pkg/kubelet/images/pullmanager"
 
@@ -120,26 +118,18 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 	return m, nil
 }
 
-// Ensure has the image of a container ready. The error is a *podstatus.Waiting; events of the container, that of the failure among
-// them, are recorded.
+// Ensure has the image of a container ready. The error is a *podstatus.Waiting. Events of the image are recorded; that its container
+// was not made for it is the caller's to say. The sandbox's metadata tell credential providers whom they are asked for.
 func (m *Manager) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sandbox *runtimeapi.PodSandboxConfig) (Image, error) {
 	about, err := kubecontainer.GenerateContainerRef(pod, c)
 	if err != nil {
 		return Image{}, err
 	}
 	spec, err := m.ensure(ctx, about, pod, c.Image, c.ImagePullPolicy, sandbox)
-	var image Image
-	if err == nil {
-		image, err = m.user(ctx, spec)
+	if err != nil {
+		return Image{}, err
 	}
-	if waiting := (*podstatus.Waiting)(nil); errors.As(err, &waiting) {
-		text := waiting.Reason
-		if text == createConfig {
-			text = waiting.Message
-		}
-		m.Recorder.Eventf(about, corev1.EventTypeWarning, events.FailedToCreateContainer, "Error: %v", text)
-	}
-	return image, err
+	return m.user(ctx, spec)
 }
 
 // Volume has the image of a volume ready (KEP-4639). The error is a *podstatus.Waiting, of every container that mounts the volume.
@@ -167,14 +157,11 @@ func (m *Manager) ensure(
 	return &runtimeapi.ImageSpec{Image: ref, UserSpecifiedImage: image, RuntimeHandler: handler, Annotations: pod.Annotations}, nil
 }
 
-// createConfig is the reason of all that goes wrong between an image that is there and a container.
-const createConfig = "CreateContainerConfigError"
-
 // user asks whose processes those of an image are.
 func (m *Manager) user(ctx context.Context, spec *runtimeapi.ImageSpec) (Image, error) {
 	status, err := m.Images.ImageStatus(ctx, spec, false)
 	if err != nil {
-		return Image{}, &podstatus.Waiting{Reason: createConfig, Message: err.Error()}
+		return Image{}, &podstatus.Waiting{Reason: "CreateContainerConfigError", Message: err.Error()}
 	}
 	image := Image{Ref: spec.Image}
 	switch i := status.GetImage(); {
