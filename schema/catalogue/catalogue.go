@@ -49,6 +49,8 @@ type Config struct {
 
 	NodeTransport http.RoundTripper // to kubelets and through proxies
 	Kubelet       kubeletclient.KubeletClientConfig
+	// KubeletTransport is to nodes' own servers; UnverifiedKubelets is the same for those of whom no certificate is demanded. Optional.
+	KubeletTransport, UnverifiedKubelets http.RoundTripper
 }
 
 // Catalogue is the set of served groups in the order of discovery.

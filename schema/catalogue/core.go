@@ -61,7 +61,7 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 	if err != nil {
 		return nil, err
 	}
-	reach := kubelets{nodes.KubeletConnectionInfo, nodes.Node}
+	reach := kubelets{nodes.KubeletConnectionInfo, nodes.Node, cfg.KubeletTransport, cfg.UnverifiedKubelets}
 	nodes.Proxy.Connection = reach
 	pods, err := podstore.NewStorage(g, reach, cfg.NodeTransport, cfg.Client.PolicyV1(), cfg.Authorizer)
 	if err != nil {

@@ -28,8 +28,12 @@ const (
 	bootstrapNodes  = "rowlock:bootstrap-nodes"
 	approveNew      = "rowlock:approve-new-nodes"
 	approveRenewal  = "rowlock:approve-renewals-of-nodes"
+	reachNodes      = "rowlock:reach-nodes"
 	approveServing  = "rowlock:approve-serving-certificates-of-nodes"
 )
+
+// kubeletClient is who servers are to nodes.
+const kubeletClient = "kube-apiserver-kubelet-client"
 
 // joining makes what a machine with a token needs, as kubeadm makes it: the cluster's authority where anybody may read it, and the rights to
 // ask for certificates and to have them.
@@ -45,6 +49,7 @@ func joining(ctx context.Context, cfg Config) error {
 		bootstrapNodes: {"system:node-bootstrapper", groupOf(tokenapi.BootstrapDefaultGroup)},
 		approveNew:     {"system:certificates.k8s.io:certificatesigningrequests:nodeclient", groupOf(tokenapi.BootstrapDefaultGroup)},
 		approveRenewal: {"system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", groupOf(user.NodesGroup)},
+		reachNodes:     {"system:kubelet-api-admin", rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: kubeletClient}},
 		approveServing: {"system:certificates.k8s.io:kubelet-serving-approver", signer},
 	} {
 		g.Go(func() error {

@@ -165,12 +165,14 @@ func (c *ControlPlane) build() error {
 
 func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 	longest, extended := c.tokenLifetimes()
+	verified, unverified := newKubelets(c.backends, c.identity.ClusterCA)
 	return catalogue.New(catalogue.Config{
 		Backend: c.backend, Transform: c.transformer, Hot: c.hot, Client: c.clients.kube, Informers: c.informers,
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.authorizer, Audiences: c.access.APIAudiences,
 		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: longest, ExtendTokens: !c.cfg.Access.ShortTokens, TokenExtension: extended,
 		Versions: c.cfg.Versions, EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
 		NodeTransport: c.backends.nodes, Kubelet: c.backends.kubelet(),
+		KubeletTransport: verified, UnverifiedKubelets: unverified,
 	})
 }
 

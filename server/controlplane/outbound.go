@@ -56,7 +56,7 @@ func newBackends(c *ControlPlane) *backends {
 func (b *backends) kubelet() kubeletclient.KubeletClientConfig {
 	return kubeletclient.KubeletClientConfig{
 		Port:                  10250,
-		PreferredAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"},
+		PreferredAddressTypes: []string{"InternalIP", "ExternalIP", "InternalDNS", "ExternalDNS", "Hostname"},
 		Lookup: func(egressselector.NetworkContext) (utilnet.DialFunc, error) {
 			return b.dialer.DialContext, nil
 		},
