@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,14 +112,4 @@ type nodePlace struct {
 	Join     join.Config
 	Endpoint string
 	Dir      string
-}
-
-// run is the node until ctx ends.
-func (o *nodeOptions) run(ctx context.Context, place nodePlace, log *slog.Logger) error {
-	n, err := o.open(ctx, place, log)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	return n.run(ctx)
 }

@@ -17,6 +17,7 @@ import (
 	kubeletapis "k8s.io/kubelet/pkg/apis"
 	utilflag "k8s.io/kubernetes/pkg/util/flag"
 
+	"github.com/rowlock-io/rowlock/agents/node"
 	"github.com/rowlock-io/rowlock/agents/node/register"
 )
 
@@ -32,6 +33,7 @@ type nodeOptions struct {
 	podsPerCore int
 	system      map[string]string // reserved
 	kube        map[string]string // reserved
+	pods        podOptions
 }
 
 func (o *nodeOptions) addFlags(fs *pflag.FlagSet) {
@@ -44,6 +46,7 @@ func (o *nodeOptions) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.maxPods, "max-pods", register.MaxPods, "how many pods the node takes")
 	fs.IntVar(&o.podsPerCore, "pods-per-core", 0, "how many pods the node takes for each CPU, at most --max-pods; 0 does not look at CPUs")
 	fs.StringToStringVar(&o.system, "system-reserved", nil, "what of the machine is kept for the system: cpu=200m,memory=500Mi,ephemeral-storage=1Gi,pid=1000")
+	o.pods.addFlags(fs)
 	fs.StringToStringVar(&o.kube, "kube-reserved", nil, "what of the machine is kept for the agent and the container runtime, in the same way")
 }
 
@@ -59,7 +62,7 @@ func (o *nodeOptions) validate() error {
 		errs = append(errs, errors.New("--max-pods and --pods-per-core must not be negative"))
 	}
 	_, err := o.reserved()
-	return errors.Join(append(errs, err, o.checkLabels())...)
+	return errors.Join(append(errs, err, o.checkLabels(), o.pods.complete(&node.Config{}))...)
 }
 
 func (o *nodeOptions) name() (string, error) { return nodeutil.GetHostname(o.hostname) }

@@ -80,6 +80,16 @@ func (h *Health) Errors() []error {
 	return []error{h.last.RuntimeErr(), h.last.NetworkErr()}
 }
 
+// Network is why pods cannot have a network of their own; nil: they can.
+func (h *Health) Network() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.asked {
+		return errors.New("container runtime status check may not have completed yet")
+	}
+	return h.last.NetworkErr()
+}
+
 // Runtime is what the node's status says of it.
 func (h *Health) Runtime() Runtime {
 	rt := Runtime{Name: h.runtime.Name(), Version: h.runtime.Version()}

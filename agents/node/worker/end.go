@@ -61,11 +61,18 @@ func (p *worker) clean(ctx context.Context, pod *corev1.Pod) error {
 		return fmt.Errorf("tear down volumes: %w", err)
 	}
 	p.Objects.Release(pod)
-	if err := p.Cgroups.Remove(ctx, p.uid); err != nil {
+	if err := p.removeCgroup(ctx); err != nil {
 		return fmt.Errorf("remove the pod's cgroup: %w", err)
 	}
 	p.Status.Finish(pod)
 	return nil
+}
+
+func (p *worker) removeCgroup(ctx context.Context) error {
+	if p.Cgroups == nil {
+		return nil
+	}
+	return p.Cgroups.Remove(ctx, p.uid)
 }
 
 // erase removes what is left of a pod that nobody has any more: what the runtime knows of it, its logs and its files.
@@ -125,7 +132,7 @@ func (p *worker) removeOrphan(ctx context.Context) error {
 	if err := p.Volumes.TearDown(ctx, p.uid); err != nil {
 		return fmt.Errorf("tear down volumes: %w", err)
 	}
-	if err := p.Cgroups.Remove(ctx, p.uid); err != nil {
+	if err := p.removeCgroup(ctx); err != nil {
 		return fmt.Errorf("remove the cgroup: %w", err)
 	}
 	if err := p.eraseSandboxes(ctx); err != nil {

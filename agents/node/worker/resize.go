@@ -137,7 +137,7 @@ func sameResources(a, b corev1.ResourceRequirements) bool {
 // resizeContainer gives a container that runs what it was allotted of one resource.
 func (s *pass) resizeContainer(ctx context.Context, a plan.ResizeContainer) error {
 	if !s.grown { // the pod's cgroup has room for what its containers have, at any time
-		if err := s.Cgroups.Ensure(s.most()); err != nil {
+		if err := s.giveCgroup(s.most()); err != nil {
 			return s.resizeFailed(fmt.Errorf("resize the pod's cgroup: %w", err))
 		}
 		s.grown = true
@@ -197,7 +197,7 @@ func (s *pass) most() *corev1.Pod {
 
 // resizePod gives the pod's cgroup, and its sandbox, what its containers have together.
 func (s *pass) resizePod(ctx context.Context) error {
-	if err := s.Cgroups.Ensure(s.pod); err != nil {
+	if err := s.giveCgroup(s.pod); err != nil {
 		return s.resizeFailed(fmt.Errorf("resize the pod's cgroup: %w", err))
 	}
 	config, err := s.sandboxConfig(ctx)
@@ -211,6 +211,14 @@ func (s *pass) resizePod(ctx context.Context) error {
 		return s.resizeFailed(fmt.Errorf("resize the sandbox: %w", err))
 	}
 	return nil
+}
+
+// giveCgroup gives the pod's cgroup what a pod's containers have.
+func (s *pass) giveCgroup(pod *corev1.Pod) error {
+	if s.Cgroups == nil {
+		return nil
+	}
+	return s.Cgroups.Ensure(pod)
 }
 
 func (s *pass) resizeFailed(err error) error {

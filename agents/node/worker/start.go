@@ -37,10 +37,6 @@ func (s *pass) start(ctx context.Context, a plan.StartContainer) error {
 	}
 	image, err := s.Images.Ensure(ctx, s.pod, a.Spec, sandbox)
 	if err != nil {
-		var waiting *podstatus.Waiting
-		if ctx.Err() == nil && errors.As(err, &waiting) {
-			s.event(s.pod, a.Spec, "", corev1.EventTypeWarning, events.FailedToCreateContainer, "Error: "+waiting.Reason)
-		}
 		return err
 	}
 	calls := context.WithoutCancel(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -96,6 +95,9 @@ func (p *worker) prepare(ctx context.Context, pod *corev1.Pod, status *corev1.Po
 }
 
 func (p *worker) makeCgroup(pod *corev1.Pod) (err error) {
+	if p.Cgroups == nil {
+		return nil
+	}
 	if !p.Cgroups.Exists(pod) {
 		if err := p.Cgroups.Ensure(pod); err != nil {
 			return err
@@ -117,9 +119,7 @@ func (p *worker) look(ctx context.Context, pod *corev1.Pod) (*kubecontainer.PodS
 	if r == nil {
 		r = &cri.Report{Runtime: p.RuntimeName, At: time.Now()}
 	}
-	own := *r // to sort
-	own.Sandboxes, own.Containers = slices.Clone(r.Sandboxes), slices.Clone(r.Containers)
-	p.have = own.Status(p.uid, pod.Namespace, pod.Name)
+	p.have = r.Status(p.uid, pod.Namespace, pod.Name)
 	if len(p.have.IPs) > 0 {
 		p.ips = p.have.IPs
 	}

@@ -46,7 +46,8 @@ type Config struct {
 	Objects     Objects
 	Hooks       Hooks
 	Probes      Probes
-	Cgroups     Cgroups
+	// Cgroups are pods' own; nil: the runtime puts containers where it likes.
+	Cgroups Cgroups
 	// Handler is the runtime's handler of a pod's RuntimeClass.
 	Handler func(context.Context, *corev1.Pod) (string, error)
 	// RecursiveReadOnly tells whether a handler can mount so.

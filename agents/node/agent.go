@@ -1,0 +1,247 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/rowlock-io/rowlock/agents/node/cri"
+	"github.com/rowlock-io/rowlock/agents/node/env"
+	"github.com/rowlock-io/rowlock/agents/node/hook"
+	"github.com/rowlock-io/rowlock/agents/node/image"
+	"github.com/rowlock-io/rowlock/agents/node/objects"
+	"github.com/rowlock-io/rowlock/agents/node/observe"
+	"github.com/rowlock-io/rowlock/agents/node/probe"
+	"github.com/rowlock-io/rowlock/agents/node/register"
+	"github.com/rowlock-io/rowlock/agents/node/runtime"
+	"github.com/rowlock-io/rowlock/agents/node/source"
+	"github.com/rowlock-io/rowlock/agents/node/volume"
+	"github.com/rowlock-io/rowlock/agents/node/worker"
+)
+
+// Agent is one, with its parts.
+type Agent struct {
+	cfg    Config
+	client kubernetes.Interface
+	events record.EventRecorderLogger
+
+	runtime  *runtime.Runtime
+	observer *observe.Observer
+	objects  *objects.Objects
+	services *env.Services
+	images   *image.Manager
+	volumes  *volume.Manager
+	prober   *probe.Prober
+	hooks    *hook.Runner
+	dns      *env.DNS
+	source   *source.Source
+	workers  *worker.Workers
+	node     *register.Node
+	health   *register.Health
+	classes  classes
+}
+
+// heartbeat bounds one write of the node's status or its Lease.
+const heartbeat = 10 * time.Second
+
+// Run is a node until ctx ends. Its pods run on after it. It returns an error when the machine cannot be a node.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.complete(); err != nil {
+		return err
+	}
+	for _, directory := range []string{cfg.DataDir, cfg.PodLogs, cfg.ContainerLogs} {
+		if err := os.MkdirAll(directory, 0o755); err != nil {
+			return fmt.Errorf("node: %w", err)
+		}
+	}
+	a := &Agent{cfg: cfg}
+	var err error
+	if a.client, err = cfg.client(0); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	shutdown, err := a.record(ctx)
+	if err != nil {
+		return err
+	}
+	defer shutdown()
+	a.runtime, err = runtime.Dial(ctx, cfg.Runtime, runtime.Options{
+		Log: cfg.Log, ImageEndpoint: cfg.Images, CgroupDriver: cfg.CgroupDriver, Wait: time.Minute,
+	})
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	defer func() { _ = a.runtime.Close(context.WithoutCancel(ctx)) }()
+	if err := a.make(ctx); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	return a.run(ctx)
+}
+
+// record has events written, by a client of their own.
+func (a *Agent) record(ctx context.Context) (shutdown func(), err error) {
+	client, err := a.cfg.client(0)
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	a.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: a.cfg.Name})
+	return broadcaster.Shutdown, nil
+}
+
+// make makes the parts; none does anything yet.
+func (a *Agent) make(ctx context.Context) (err error) {
+	cfg, log := &a.cfg, a.cfg.Log
+	service := a.runtime.Service()
+	changed := func(uid types.UID) { a.workers.Changed(uid) } // workers are made last
+	a.observer = observe.New(observe.Config{Runtime: service, Name: a.runtime.Name(), Changed: changed, Log: log})
+	a.objects = objects.New(objects.Config{Client: a.client, Changed: func(uid types.UID) { a.volumes.Changed(uid) }, Log: log})
+	if a.services, err = env.NewServices(a.client); err != nil {
+		return err
+	}
+	a.classes = classes{client: a.client, known: map[string]string{}}
+	a.images, err = image.Open(ctx, image.Config{
+		Images: a.runtime.Images(), Secrets: a.objects, Recorder: a.events, Log: log, Directory: cfg.DataDir,
+	})
+	if err != nil {
+		return err
+	}
+	a.volumes, err = volume.Open(volume.Config{
+		Root: cfg.DataDir, Objects: a.objects, Images: volumeImages{a}, Allocatable: a.allocatable, RecursiveReadOnly: a.recursiveReadOnly, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	a.prober = probe.New(probe.Config{Runtime: service, Recorder: a.events, Log: log, Changed: changed})
+	a.hooks = hook.New(hook.Config{Runtime: service, Recorder: a.events, Log: log})
+	resolver := cfg.Resolver
+	if resolver == "" {
+		resolver = env.Resolver("/")
+	}
+	a.dns = env.NewDNS(env.DNSConfig{
+		Node: &corev1.ObjectReference{Kind: "Node", Name: cfg.Name, UID: types.UID(cfg.Name)}, Servers: cfg.ClusterDNS,
+		Domain: cfg.ClusterDomain, Resolver: resolver, Recorder: a.events, Log: log,
+	})
+	if err := a.makeNode(); err != nil {
+		return err
+	}
+	return a.makePods()
+}
+
+func (a *Agent) makeNode() error {
+	client, err := a.cfg.client(heartbeat)
+	if err != nil {
+		return err
+	}
+	a.health = register.NewHealth(a.runtime, a.turned)
+	a.node, err = register.New(register.Config{
+		Name: a.cfg.Name, Hostname: a.cfg.Hostname, Addresses: a.cfg.Addresses, Labels: a.cfg.Labels, Taints: a.cfg.Taints,
+		ProviderID: a.cfg.ProviderID, MaxPods: a.cfg.MaxPods, PodsPerCore: a.cfg.PodsPerCore, Reserved: a.cfg.Reserved, Port: a.cfg.Port,
+		Version: a.cfg.Version, DataDir: a.cfg.DataDir, Runtime: a.health.Runtime, Images: a.health.Images, Ready: a.ready, Client: client,
+		Events: a.events, Log: a.cfg.Log,
+	})
+	return err
+}
+
+func (a *Agent) makePods() error {
+	cfg := &a.cfg
+	admit, err := source.Admission(source.Rules{
+		Node: a.nodeObject, UnsafeSysctls: cfg.UnsafeSysctls, Active: func() []*corev1.Pod { return a.workers.Active() }, Kill: a.kill, Events: a.events,
+	})
+	if err != nil {
+		return err
+	}
+	a.source = source.New(source.Config{
+		Node: cfg.Name, Directory: cfg.StaticPods, Checkpoint: filepath.Join(cfg.DataDir, "allotted.json"), Admit: admit, Running: a.has,
+		NodeUID: a.nodeUID, Client: a.client, Events: a.events, Log: cfg.Log,
+	})
+	v2 := cri.CgroupV2()
+	a.workers = worker.New(worker.Config{
+		Node: &cri.Node{
+			MemoryCapacity: memoryCapacity(), PodLogs: cfg.PodLogs, SeccompRoot: filepath.Join(cfg.DataDir, "seccomp"),
+			SeccompDefault: cfg.SeccompDefault, CgroupV2: v2, SwapController: cri.SwapController(), NoCPUQuota: cfg.NoCPUQuota, KillGroup: v2,
+		},
+		Links: cfg.ContainerLogs, RuntimeName: a.runtime.Name(), Runtime: a.runtime.Service(), Observer: observer{a.observer},
+		Images: images{a.images}, Environment: environment{a}, Volumes: a.volumes, Objects: a.objects, Hooks: hooks{a.hooks},
+		Probes: a.prober, Handler: a.classes.handler, RecursiveReadOnly: a.handlerReadOnly, NetworkReady: a.health.Network,
+		NodeIPs: a.nodeIPs, API: a.source.API, Settled: a.source.Retry, Client: a.client, Events: a.events, Log: cfg.Log,
+	})
+	return nil
+}
+
+// run runs the parts until ctx ends, and waits for them.
+func (a *Agent) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("node: %s: %w", name, err))
+			}
+		})
+	}
+	part("health", a.health.Run)
+	part("observer", a.observer.Run)
+	part("objects", a.objects.Run)
+	part("services", func(ctx context.Context) error { a.services.Run(ctx); return nil })
+	part("volumes", a.volumes.Run)
+	part("probes", func(ctx context.Context) error { a.prober.Run(ctx); return nil })
+	part("workers", a.workers.Run)
+	part("node", a.node.Run)
+	part("pods", func(ctx context.Context) error {
+		if err := a.observed(ctx); err != nil {
+			return nil //nolint:nilerr // ctx has ended
+		}
+		return a.source.Run(ctx, a.workers, a.workers.Status)
+	})
+	if a.cfg.Port != 0 {
+		part("node API", a.serve)
+	}
+	<-ctx.Done()
+	wg.Wait()
+	a.hooks.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// observed returns when it is known what the runtime has: what runs is not to be asked whether it may.
+func (a *Agent) observed(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, known := a.observer.Pods(); known {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// nodeIPs are the node's addresses, the primary one first.
+func (a *Agent) nodeIPs() []netip.Addr {
+	var ips []netip.Addr
+	for _, address := range a.node.Addresses() {
+		if ip, err := netip.ParseAddr(address.Address); err == nil && address.Type == corev1.NodeInternalIP {
+			ips = append(ips, ip)
+		}
+	}
+	return ips
+}

@@ -1,0 +1,121 @@
+// Package node is a node's agent: it makes a machine with a container runtime a node of a cluster, and runs the pods that are bound to
+// it. Here its parts, which lie in the packages below, are put together; each has its own to say what it promises.
+//
+// It knows the cluster's API and the runtime's CRI, and keeps nothing that it needs: one that is started again finds out from both
+// what there is, and pods do not notice.
+package node
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Config is what an agent is told.
+type Config struct {
+	// Name is the node's, Hostname the machine's; "": Name.
+	Name, Hostname string
+	// DataDir is the agent's directory: pods' files are below it.
+	DataDir string
+	// PodLogs is the directory of containers' logs, ContainerLogs that of links to them, for who collects logs; "": a kubelet's.
+	PodLogs, ContainerLogs string
+	// StaticPods is a directory of pods that run on this node whatever the API says; "": there are none.
+	StaticPods string
+
+	// Runtime is the container runtime's endpoint, Images that of its image service; "": the same.
+	Runtime, Images string
+	// CgroupDriver is that of a runtime that does not tell, CgroupRoot the cgroup that pods' are in; "": the root.
+	CgroupDriver, CgroupRoot string
+
+	// Addresses are the node's, as the operator says; none: they are found out.
+	Addresses  []string
+	Labels     map[string]string
+	Taints     []corev1.Taint
+	ProviderID string
+	// MaxPods bounds how many pods the node takes; 0: 110. PodsPerCore bounds them by CPUs; PodPids how many processes a pod has.
+	MaxPods, PodsPerCore int
+	PodPids              int64
+	// Reserved is what pods may not have.
+	Reserved corev1.ResourceList
+	// UnsafeSysctls are those that pods may set though others feel them.
+	UnsafeSysctls []string
+	// NoCPUQuota: limits of CPUs are not enforced.
+	NoCPUQuota bool
+	// SeccompDefault: containers that say nothing have the runtime's profile.
+	SeccompDefault bool
+
+	// ClusterDNS are the addresses of those who answer pods' questions for names, ClusterDomain is what their names end in.
+	ClusterDNS    []netip.Addr
+	ClusterDomain string
+	// Resolver is the file that says whom the machine asks; "": it is found.
+	Resolver string
+
+	// Port is that of the node's own API; 0: it has none.
+	Port int32
+	// Serving is what the node shows to who calls it; Authority are those whose certificates it believes. Both are needed with Port.
+	Serving   func(ctx context.Context, client kubernetes.Interface, addresses func() []corev1.NodeAddress) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error)
+	Authority func() (*x509.CertPool, error)
+	// Version is that of Kubernetes which the agent stands for.
+	Version string
+
+	// API is how the cluster is reached.
+	API *rest.Config
+	Log *slog.Logger
+
+	clients func() kubernetes.Interface // tests have their own
+}
+
+// A kubelet's directories.
+const (
+	podLogs       = "/var/log/pods"
+	containerLogs = "/var/log/containers"
+)
+
+// How often an agent may write; a kubelet's.
+const (
+	queries = 50
+	burst   = 100
+)
+
+// complete fills in what was not said, and refuses what makes no sense.
+func (c *Config) complete() error {
+	if c.Name == "" || c.API == nil || c.DataDir == "" || c.Runtime == "" {
+		return errors.New("node: name, data directory, runtime and API must be said")
+	}
+	if !filepath.IsAbs(c.DataDir) {
+		return fmt.Errorf("node: data directory %q must be absolute", c.DataDir)
+	}
+	if c.Port != 0 && (c.Serving == nil || c.Authority == nil) {
+		return errors.New("node: who serves needs a certificate and an authority")
+	}
+	c.Hostname = cmp.Or(c.Hostname, c.Name)
+	c.PodLogs, c.ContainerLogs = cmp.Or(c.PodLogs, podLogs), cmp.Or(c.ContainerLogs, containerLogs)
+	c.ClusterDomain = cmp.Or(c.ClusterDomain, "cluster.local")
+	return nil
+}
+
+// client reaches the API; each has limits of its own, so that a burst of one kind of requests holds up no other.
+func (c *Config) client(timeout time.Duration) (kubernetes.Interface, error) {
+	if c.clients != nil {
+		return c.clients(), nil
+	}
+	own := rest.CopyConfig(c.API)
+	own.QPS, own.Burst, own.Timeout = queries, burst, timeout
+	own.ContentType = "application/vnd.kubernetes.protobuf"
+	own.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	if own.UserAgent == "" {
+		own.UserAgent = "rowlock-agent"
+	}
+	return kubernetes.NewForConfig(own)
+}
