@@ -45,11 +45,10 @@ func (f files) walk(ctx context.Context, top int, visit func(directory int, name
 				if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 					continue // it has gone
 				}
-				if err := visit(at, name, &st); err != nil {
-					return err
-				}
 				if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-					l.todo = append(l.todo, name)
+					l.todo = append(l.todo, name) // visited when it is known to be no mount
+				} else if err := visit(at, name, &st); err != nil {
+					return err
 				}
 			}
 		}
@@ -85,9 +84,13 @@ func (f files) walk(ctx context.Context, top int, visit func(directory int, name
 		case err != nil:
 			return err
 		}
+		var st unix.Stat_t
+		if err = unix.Fstat(child, &st); err == nil {
+			err = visit(at, name, &st)
+		}
 		_ = unix.Close(at)
 		at = child
-		next, err := levelOf(at, name)
+		next := level{device: st.Dev, inode: st.Ino, name: name}
 		if err == nil {
 			err = look(&next)
 		}
