@@ -68,3 +68,9 @@ func (c *Cluster) StartOutside(t testing.TB, programs Programs, identity string)
 	o.SchedulerURL, o.Logs = url, append(o.Logs, log)
 	return &o
 }
+
+// Kubelet is upstream's binary.
+func Kubelet(t testing.TB) string {
+	t.Helper()
+	return tool(t, "k8s.io/kubernetes/cmd/kubelet", "kubelet")
+}

@@ -1,0 +1,121 @@
+package joining
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
+	"github.com/rowlock-io/rowlock/conformance/noderuntime"
+)
+
+// patience is for a busy machine.
+const patience = 3 * time.Minute
+
+// configuration is that of a kubelet as kubeadm would have it, on a machine that may have cgroups of either version.
+const configuration = `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: /etc/kubernetes/ca.crt}}
+authorization: {mode: Webhook}
+containerRuntimeEndpoint: unix://%s
+cgroupDriver: cgroupfs
+failCgroupV1: false
+failSwapOn: false
+oomScoreAdj: 0
+rotateCertificates: true
+serverTLSBootstrap: true
+`
+
+// TestStockKubelet: a kubelet with the token's kubeconfig gets its certificates by itself, registers and is ready, and the server reaches it,
+// each knowing the other by the cluster's authority.
+func TestStockKubelet(t *testing.T) {
+	noderuntime.Require(t)
+	fabric := noderuntime.NewFabric(t)
+	fabric.Registry.Add(t, noderuntime.Pause(t))
+	rowlock := harness.SQLite.NewCluster(t)
+	rowlock.Within = fabric.Enter()
+	server := rowlock.NewServer(t, "--controllers=*", "--advertise-address="+noderuntime.Gateway, "--tls-san="+noderuntime.Gateway)
+	fabric.Forward(t, server.Addr())
+	server.Start(t)
+	client := server.Client(t)
+	_, port, err := net.SplitHostPort(server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	m := fabric.NewMachine(t, "stock")
+	m.Containerd(t)
+	m.Bridge(t, "10.244.9.0/24")
+	kubelet := harness.Kubelet(t)
+	m.Install(t, kubelet)
+	bootstrap, err := exec.CommandContext(t.Context(), harness.Rowlock(t), "token", "create", "-o", "kubeconfig", "--kubeconfig", server.Kubeconfig,
+		"--server", "https://"+net.JoinHostPort(noderuntime.Gateway, port)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.Load(bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(m.Path("/etc/kubernetes"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, data := range map[string][]byte{
+		"/etc/kubernetes/bootstrap.conf": bootstrap, "/etc/kubernetes/kubelet.yaml": fmt.Appendf(nil, configuration, noderuntime.Socket),
+		"/etc/kubernetes/ca.crt": config.Clusters[config.Contexts[config.CurrentContext].Cluster].CertificateAuthorityData,
+	} {
+		if err := os.WriteFile(m.Path(path), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	process := m.Start(t, "/opt/bin/kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap.conf", "--kubeconfig=/etc/kubernetes/kubelet.conf",
+		"--config=/etc/kubernetes/kubelet.yaml", "--hostname-override=stock")
+	eventually := func(what string, f func(context.Context) (bool, error)) {
+		t.Helper()
+		if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, f); err != nil {
+			t.Fatalf("%s: %v\n%s", what, err, process.Tail(60))
+		}
+	}
+	eventually("its client certificate", func(ctx context.Context) (bool, error) {
+		all, err := client.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		for _, r := range all.Items {
+			if r.Spec.SignerName == certificatesv1.KubeAPIServerClientKubeletSignerName && len(r.Status.Certificate) > 0 {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	eventually("it is ready", func(ctx context.Context) (bool, error) {
+		node, err := client.CoreV1().Nodes().Get(ctx, "stock", metav1.GetOptions{})
+		if err != nil {
+			return false, nil //nolint:nilerr // it has not registered yet
+		}
+		for _, c := range node.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	var last error
+	if err := wait.PollUntilContextTimeout(t.Context(), 200*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		var body []byte
+		body, last = client.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes/stock/proxy/healthz").DoRaw(ctx)
+		return last == nil && string(body) == "ok", nil
+	}); err != nil {
+		t.Errorf("the server does not reach it: %v\n%s", last, process.Tail(40))
+	}
+}
