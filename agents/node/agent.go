@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -44,6 +45,7 @@ type Agent struct {
 	images   *image.Manager
 	volumes  *volume.Manager
 	prober   *probe.Prober
+	probes   *prometheus.Registry
 	hooks    *hook.Runner
 	dns      *env.DNS
 	source   *source.Source
@@ -55,6 +57,9 @@ type Agent struct {
 
 // heartbeat bounds one write of the node's status or its Lease.
 const heartbeat = 10 * time.Second
+
+// runtimeWait is how long is waited for the container runtime: with the machine both are started at once.
+const runtimeWait = 2 * time.Minute
 
 // Run is a node until ctx ends. Its pods run on after it. It returns an error when the machine cannot be a node.
 func Run(ctx context.Context, cfg Config) error {
@@ -77,8 +82,11 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer shutdown()
 	a.runtime, err = runtime.Dial(ctx, cfg.Runtime, runtime.Options{
-		Log: cfg.Log, ImageEndpoint: cfg.Images, CgroupDriver: cfg.CgroupDriver, Wait: time.Minute,
+		Log: cfg.Log, ImageEndpoint: cfg.Images, CgroupDriver: cfg.CgroupDriver, Wait: runtimeWait,
 	})
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
@@ -124,7 +132,8 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.prober = probe.New(probe.Config{Runtime: service, Recorder: a.events, Log: log, Changed: changed})
+	a.probes = prometheus.NewRegistry()
+	a.prober = probe.New(probe.Config{Runtime: service, Recorder: a.events, Log: log, Changed: changed, Metrics: a.probes})
 	a.hooks = hook.New(hook.Config{Runtime: service, Recorder: a.events, Log: log})
 	resolver := cfg.Resolver
 	if resolver == "" {
@@ -207,6 +216,9 @@ func (a *Agent) run(ctx context.Context) error {
 		}
 		return a.source.Run(ctx, a.workers, a.workers.Status)
 	})
+	if a.cfg.CNIConfig != "" {
+		part("network", a.network)
+	}
 	if a.cfg.Port != 0 {
 		part("node API", a.serve)
 	}

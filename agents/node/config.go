@@ -61,6 +61,11 @@ type Config struct {
 	// Resolver is the file that says whom the machine asks; "": it is found.
 	Resolver string
 
+	// CNIConfig is the directory where the runtime looks for its network's configuration: one is written there when the node has its
+	// part of the cluster's addresses and nobody else has written one; "": none is. CNIPlugins are where it looks for programs.
+	CNIConfig  string
+	CNIPlugins []string
+
 	// Port is that of the node's own API; 0: it has none.
 	Port int32
 	// Serving is what the node shows to who calls it; Authority are those whose certificates it believes. Both are needed with Port.

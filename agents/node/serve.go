@@ -2,10 +2,95 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rowlock-io/rowlock/agents/node/cri"
+	"github.com/rowlock-io/rowlock/agents/node/network"
+	"github.com/rowlock-io/rowlock/agents/node/serve"
+	"github.com/rowlock-io/rowlock/agents/node/stats"
 )
+
+// systemLogs is the directory of the machine's logs, which who may see a node's logs sees.
+const systemLogs = "/var/log"
 
 // serve is the node's own API.
 func (a *Agent) serve(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	certificate, err := a.cfg.Serving(ctx, a.client, a.node.Addresses)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	server, err := serve.New(serve.Config{
+		Node: a.cfg.Name, Certificate: certificate, ClientCAs: a.authority, Tokens: a.client.AuthenticationV1(),
+		SubjectAccess: a.client.AuthorizationV1(), Pods: a, Runtime: a.runtime.Service(), Stats: a.stats(),
+		Metrics: registry, Probes: a.probes, SystemLogs: systemLogs, Log: a.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(int(a.cfg.Port))))
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	return server.Run(ctx, listener)
+}
+
+func (a *Agent) stats() *stats.Provider {
+	return stats.New(stats.Config{
+		Node: a.cfg.Name, Runtime: a.runtime.Service(), Images: a.runtime.Images(), Data: a.cfg.DataDir, PodLogs: a.cfg.PodLogs,
+		V2: cri.CgroupV2(), Log: a.cfg.Log,
+	})
+}
+
+// authority are those whose certificates the node believes; none while they cannot be read.
+func (a *Agent) authority() *x509.CertPool {
+	pool, err := a.cfg.Authority()
+	if err != nil {
+		a.cfg.Log.Error("The cluster's authority was not read", "error", err)
+		return x509.NewCertPool()
+	}
+	return pool
+}
+
+// Pod is the one of this name, with the newest status; nil: there is none.
+func (a *Agent) Pod(namespace, name string) *corev1.Pod {
+	return a.withStatus(a.source.Pod(namespace, name))
+}
+
+// Pods are all of the node, with their newest statuses.
+func (a *Agent) Pods() []*corev1.Pod {
+	pods := a.source.Pods()
+	for i := range pods {
+		pods[i] = a.withStatus(pods[i])
+	}
+	return pods
+}
+
+func (a *Agent) withStatus(pod *corev1.Pod) *corev1.Pod {
+	if pod == nil {
+		return nil
+	}
+	status, ok := a.workers.Status.Get(pod.UID)
+	if !ok {
+		return pod
+	}
+	with := *pod
+	with.Status = *status
+	return &with
+}
+
+// network gives pods theirs, when the node has a part of the cluster's addresses.
+func (a *Agent) network(ctx context.Context) error {
+	return network.New(network.Config{
+		Node: a.cfg.Name, Client: a.client, ConfDir: a.cfg.CNIConfig, BinDirs: a.cfg.CNIPlugins, Recorder: a.events, Log: a.cfg.Log,
+	}).Run(ctx)
 }

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/rowlock-io/rowlock/agents/node"
 	"github.com/rowlock-io/rowlock/agents/node/join"
@@ -23,6 +27,24 @@ func (o *nodeOptions) run(ctx context.Context, place nodePlace, log *slog.Logger
 		return err
 	}
 	cfg.API = member.Config()
+	cfg.Serving = func(ctx context.Context, client kubernetes.Interface, addresses func() []corev1.NodeAddress) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+		serving, err := member.Serving(ctx, client, addresses)
+		if err != nil {
+			return nil, err
+		}
+		return serving.GetCertificate, nil
+	}
+	cfg.Authority = func() (*x509.CertPool, error) {
+		bundle, err := member.Authority()
+		if err != nil {
+			return nil, err
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(bundle) {
+			return nil, errors.New("no certificate in the cluster's authority")
+		}
+		return pool, nil
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return member.Run(ctx) })
 	g.Go(func() error { return node.Run(ctx, cfg) })

@@ -24,6 +24,10 @@ type podOptions struct {
 	quota          bool
 	seccompDefault bool
 	sysctls        []string
+	network        bool
+	cniConfig      string
+	cniPlugins     []string
+	port           int32
 }
 
 func (o *podOptions) addFlags(fs *pflag.FlagSet) {
@@ -37,8 +41,15 @@ func (o *podOptions) addFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&o.maxPids, "pod-max-pids", 0, "how many processes a pod may have; 0: as many as the node")
 	fs.BoolVar(&o.quota, "cpu-cfs-quota", true, "enforce limits of CPUs")
 	fs.BoolVar(&o.seccompDefault, "seccomp-default", false, "containers that say nothing of seccomp have the runtime's profile")
+	fs.BoolVar(&o.network, "pod-network", true, "give pods a network, by CNI's bridge plugin, if nobody else does")
+	fs.StringVar(&o.cniConfig, "cni-conf-dir", "/etc/cni/net.d", "directory where the container runtime looks for its network's configuration")
+	fs.StringSliceVar(&o.cniPlugins, "cni-bin-dir", []string{"/opt/cni/bin"}, "directories where the container runtime looks for CNI's plugins")
+	fs.Int32Var(&o.port, "kubelet-port", kubeletPort, "port of the node's own API, for logs, exec and metrics; 0: there is none")
 	fs.StringSliceVar(&o.sysctls, "allowed-unsafe-sysctls", nil, "sysctls, or patterns that end in *, that pods may set though they reach beyond the pod")
 }
+
+// kubeletPort is where kubelets serve.
+const kubeletPort = 10250
 
 // complete puts it into a node's configuration.
 func (o *podOptions) complete(cfg *node.Config) error {
@@ -54,6 +65,9 @@ func (o *podOptions) complete(cfg *node.Config) error {
 	case "", "cgroupfs", "systemd":
 	default:
 		errs = append(errs, fmt.Errorf("--cgroup-driver: %q is neither cgroupfs nor systemd", o.cgroupDriver))
+	}
+	if o.port < 0 || o.port > 65535 {
+		errs = append(errs, errors.New("--kubelet-port must be between 0 and 65535"))
 	}
 	if o.maxPids < 0 {
 		errs = append(errs, errors.New("--pod-max-pids must not be negative"))
@@ -72,6 +86,10 @@ func (o *podOptions) complete(cfg *node.Config) error {
 	cfg.DataDir = whole
 	errs = append(errs, err)
 	cfg.StaticPods, cfg.PodLogs, cfg.ClusterDomain, cfg.Resolver = o.manifests, o.logs, o.domain, o.resolver
+	if o.network {
+		cfg.CNIConfig, cfg.CNIPlugins = o.cniConfig, o.cniPlugins
+	}
+	cfg.Port = o.port
 	if o.logs != "" {
 		cfg.ContainerLogs = filepath.Join(filepath.Dir(o.logs), "containers")
 	}
