@@ -59,6 +59,7 @@ type Catalogue struct {
 	resources map[schema.GroupVersionResource]*Resource
 	ports     *NodePorts
 	addresses *ipallocator.MetaAllocator
+	kubelets  kubeletclient.ConnectionInfoGetter
 	codecs    *codecs
 	closers   []func()
 }
@@ -116,6 +117,9 @@ func (c *Catalogue) Codecs() []*object.Codec { return c.codecs.all() }
 
 // NodePorts is the allocator of service node ports.
 func (c *Catalogue) NodePorts() *NodePorts { return c.ports }
+
+// Kubelets tells how nodes' own servers are reached.
+func (c *Catalogue) Kubelets() kubeletclient.ConnectionInfoGetter { return c.kubelets }
 
 // HasServiceRange tells whether the allocator of cluster IPs knows a range. It learns of ranges through its informer, and
 // until then says that all of them are full.

@@ -63,6 +63,7 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 	}
 	reach := kubelets{nodes.KubeletConnectionInfo, nodes.Node, cfg.KubeletTransport, cfg.UnverifiedKubelets}
 	nodes.Proxy.Connection = reach
+	c.kubelets = reach
 	pods, err := podstore.NewStorage(g, reach, cfg.NodeTransport, cfg.Client.PolicyV1(), cfg.Authorizer)
 	if err != nil {
 		return nil, err

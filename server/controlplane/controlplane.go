@@ -26,6 +26,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/filters"
 	"github.com/rowlock-io/rowlock/server/health"
 	"github.com/rowlock-io/rowlock/server/inform"
+	"github.com/rowlock-io/rowlock/server/nodemetrics"
 	"github.com/rowlock-io/rowlock/server/pki"
 	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/server/resources"
@@ -49,6 +50,7 @@ type ControlPlane struct {
 	resources inform.Resources
 	backends  *backends
 	remotes   *aggregation.Aggregator
+	figures   *nodemetrics.Handler
 	late      lateInformers
 	access    *access
 	bootstrap bootstrap.Config
@@ -146,6 +148,7 @@ func (c *ControlPlane) build() error {
 	}
 	c.custom = c.newCustom(chain, reader, documents, described)
 	c.remotes = newAggregator(c, documents, described)
+	c.figures = newFigures(c, documents)
 	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load, Defined: c.defined.Load, Routed: c.remotes.Synced(), Plugins: c.cfg.Encryption.Checks()}
 	c.newFairness()
 	routes := c.routes(handler, documents, described)

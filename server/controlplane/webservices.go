@@ -28,6 +28,7 @@ type webServices struct {
 	media        []string     // of documents
 
 	aggregator *aggregation.Aggregator
+	figures    func(req *http.Request, group, rest string) http.Handler
 	serving    context.Context
 }
 
@@ -36,7 +37,7 @@ func newWebServices(c *ControlPlane, api *resources.Handler, documents *discover
 	s := &webServices{
 		documents: documents, resources: c.afterLoad(api), builtin: c.catalogue.Serves,
 		builtinGroup: c.catalogue.ServesGroup,
-		custom:       c.afterLoad(c.custom), media: media, aggregator: c.remotes, serving: c.serving,
+		custom:       c.afterLoad(c.custom), media: media, aggregator: c.remotes, serving: c.serving, figures: c.figuresAt,
 	}
 	c.unserved = s.unserved
 	return http.HandlerFunc(s.serveLegacy), http.HandlerFunc(s.serveNamed)
@@ -61,8 +62,11 @@ func (s *webServices) serveNamed(w http.ResponseWriter, req *http.Request) {
 		s.proxied(h, w, req)
 		return
 	}
+	figures := s.figures(req, group, rest)
 	described := s.documents.Group(group)
 	switch {
+	case figures != nil:
+		figures.ServeHTTP(w, req)
 	case group == "" || described == nil && strings.Trim(rest, "/") == "":
 		s.unserved(w, req)
 	case strings.Trim(rest, "/") == "":

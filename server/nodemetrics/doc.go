@@ -1,0 +1,102 @@
+// Package nodemetrics serves metrics.k8s.io/v1beta1, what nodes and pods use, where nobody else does: kubectl top and
+// HorizontalPodAutoscalers work with nothing installed.
+//
+// The figures are the nodes' own, of /metrics/resource. They are fetched when somebody asks, from the nodes that the question is
+// about, and kept for some seconds; what is used is told between two fetches, so that the very first question waits for a second one.
+// A cluster where nobody asks does nothing. The group is there while there are nodes that have figures, and not where an APIService
+// of the same name sends it to a server that a user installed.
+package nodemetrics
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
+	"k8s.io/metrics/pkg/apis/metrics"
+	"k8s.io/metrics/pkg/apis/metrics/v1beta1"
+
+	"github.com/rowlock-io/rowlock/server/discovery"
+)
+
+// Group is what is served.
+const Group = metrics.GroupName
+
+// Config is what the figures of one cluster are made from.
+type Config struct {
+	Kube kubernetes.Interface // the cluster's own API, in process
+	// Connect tells how a node is reached.
+	Connect   func(ctx context.Context, node string) (*kubeletclient.ConnectionInfo, error)
+	Documents *discovery.Documents
+	Log       *slog.Logger
+}
+
+// Handler serves the group.
+type Handler struct {
+	cfg     Config
+	figures *figures
+	serve   func() http.Handler // made with the first request
+
+	mu      sync.Mutex
+	shown   bool
+	checked time.Time
+}
+
+// New makes a handler, which does nothing yet.
+func New(cfg Config) *Handler {
+	h := &Handler{cfg: cfg, figures: newFigures(cfg)}
+	h.serve = sync.OnceValue(h.routes)
+	return h
+}
+
+// ServeHTTP answers below /apis/metrics.k8s.io/v1beta1/.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) { h.serve().ServeHTTP(w, req) }
+
+// stale is how long discovery may say what was so before.
+const stale = 5 * time.Second
+
+// Look has discovery show the group if there are nodes with figures, and not otherwise; it tells whether it does. It is asked before
+// discovery is shown.
+func (h *Handler) Look(ctx context.Context) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Since(h.checked) < stale {
+		return h.shown
+	}
+	nodes, err := h.cfg.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: real, Limit: 1, ResourceVersion: "0"})
+	if err != nil {
+		return h.shown
+	}
+	h.checked = time.Now()
+	some := len(nodes.Items) > 0
+	switch {
+	case some && !h.shown:
+		if err := h.cfg.Documents.Set(Group, discovery.RankBuiltin, described()); err != nil {
+			h.cfg.Log.Warn("Metrics of nodes are not in discovery", "err", err)
+			return false
+		}
+	case !some && h.shown:
+		h.cfg.Documents.Remove(Group)
+	}
+	h.shown = some
+	return some
+}
+
+// real selects nodes that are not simulated: those have nothing to tell.
+const real = "rowlock.io/simulated!=true"
+
+// described is what discovery says, with metrics-server's priorities.
+func described() []discovery.Version {
+	verbs := metav1.Verbs{"get", "list"}
+	return []discovery.Version{{
+		GroupVersion: v1beta1.SchemeGroupVersion, GroupPriority: 100, VersionPriority: 100,
+		Resources: []metav1.APIResource{
+			{Name: "nodes", Kind: "NodeMetrics", Verbs: verbs},
+			{Name: "pods", Kind: "PodMetrics", Verbs: verbs, Namespaced: true},
+		},
+	}}
+}
