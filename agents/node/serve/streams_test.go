@@ -208,9 +208,10 @@ func TestPortForward(t *testing.T) {
 func TestStreamsEndWithTheServer(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
-	began := make(chan struct{}, 1)
+	began, ended := make(chan struct{}), make(chan struct{})
 	n.runtime.Script("c", fakecri.Life{Exec: func(ctx context.Context, p *fakecri.Process) (int32, error) {
-		began <- struct{}{}
+		close(began)
+		defer close(ended)
 		_, err := io.Copy(io.Discard, p.Stdin)
 		return 0, err
 	}})
@@ -218,14 +219,16 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	executor := n.executors(n.as("admin"), "/exec/default/web/c?command=cat&input=1&output=1")["SPDY"]
 	stdin, w := io.Pipe()
 	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: stdin, Stdout: io.Discard})
+		done <- executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: stdin, Stdout: io.Discard})
 	}()
 	<-began
 	if err := n.stop(); err != nil {
 		t.Error(err)
 	}
-	_ = w.Close()
+	<-ended
+	cancel()
 	<-done
 }
