@@ -37,10 +37,15 @@ func pod(name string) *runtimeapi.PodSandboxConfig {
 // container runs a shell's commands in a sandbox.
 func container(t *testing.T, service internalapi.RuntimeService, sandbox string, config *runtimeapi.PodSandboxConfig, script string) string {
 	t.Helper()
+	return containerOf(t, service, sandbox, config, BusyboxImage, []string{"sh", "-c", script})
+}
+
+func containerOf(t *testing.T, service internalapi.RuntimeService, sandbox string, config *runtimeapi.PodSandboxConfig, image string, command []string) string {
+	t.Helper()
 	id, err := service.CreateContainer(t.Context(), sandbox, &runtimeapi.ContainerConfig{
 		Metadata: &runtimeapi.ContainerMetadata{Name: "c"},
-		Image:    &runtimeapi.ImageSpec{Image: BusyboxImage},
-		Command:  []string{"sh", "-c", script},
+		Image:    &runtimeapi.ImageSpec{Image: image},
+		Command:  command,
 		LogPath:  "c.log",
 		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{
 			NamespaceOptions: config.Linux.SecurityContext.NamespaceOptions,
@@ -132,6 +137,53 @@ func TestMachine(t *testing.T) {
 	}
 }
 
+// says waits until a server that a machine reaches answers so.
+func says(t *testing.T, m *Machine, url, want string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{
+		DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return m.Dial(ctx, address) },
+		DisableKeepAlives: true,
+	}}
+	eventually(t, url+" says "+want, func(ctx context.Context) (bool, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return false, err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return false, nil // not yet
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return string(body) == want, err
+	})
+}
+
+// TestAgnhost: Kubernetes' test program serves in a pod.
+func TestAgnhost(t *testing.T) {
+	fabric := NewFabric(t)
+	fabric.Registry.Add(t, Pause(t))
+	fabric.Registry.Add(t, Agnhost(t))
+	m := fabric.NewMachine(t, "one")
+	m.Containerd(t)
+	m.Bridge(t, "10.244.1.0/24")
+	service, images := m.CRI(t)
+	if _, err := images.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: AgnhostImage}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	config := pod("agnhost")
+	sandbox, err := service.RunPodSandbox(t.Context(), config, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	containerOf(t, service, sandbox, config, AgnhostImage, []string{"/agnhost", "netexec"})
+	status, err := service.PodSandboxStatus(t.Context(), sandbox, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	says(t, m, "http://"+status.Status.Network.Ip+":8080/hostname", "agnhost")
+}
+
 func ignoreMissing(err error) error {
 	if os.IsNotExist(err) {
 		return nil
@@ -155,23 +207,7 @@ func TestNothingLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, address := serve(t, service, "web-"+name)
-			client := &http.Client{Transport: &http.Transport{
-				DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return m.Dial(ctx, address) },
-				DisableKeepAlives: true,
-			}}
-			eventually(t, "the pod's server", func(ctx context.Context) (bool, error) {
-				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+":8080/", nil)
-				if err != nil {
-					return false, err
-				}
-				resp, err := client.Do(req)
-				if err != nil {
-					return false, nil // not yet
-				}
-				defer resp.Body.Close()
-				body, err := io.ReadAll(resp.Body)
-				return string(body) == "I am web-"+name+"\n", err
-			})
+			says(t, m, "http://"+address+":8080/", "I am web-"+name+"\n")
 		}
 	})
 	if left := leftovers(t); len(left) > 0 {
