@@ -83,7 +83,8 @@ func aggregate(role map[string]any, all map[string]map[string]any) {
 // ownObjects are those that other clusters have from kubeadm and the like: by them machines join.
 var ownObjects = map[string][]string{
 	"clusterrolebindings": {
-		"rowlock:bootstrap-nodes", "rowlock:approve-new-nodes", "rowlock:approve-renewals-of-nodes", "rowlock:reach-nodes", "rowlock:approve-serving-certificates-of-nodes",
+		"rowlock:bootstrap-nodes", "rowlock:approve-new-nodes", "rowlock:approve-renewals-of-nodes", "rowlock:reach-nodes",
+		"rowlock:approve-serving-certificates-of-nodes", "rowlock:network-of-nodes",
 	},
 	"configmaps":   {"kube-public/cluster-info"},
 	"roles":        {"kube-public/rowlock:read-cluster-info"},

@@ -30,6 +30,7 @@ const (
 	approveRenewal  = "rowlock:approve-renewals-of-nodes"
 	reachNodes      = "rowlock:reach-nodes"
 	approveServing  = "rowlock:approve-serving-certificates-of-nodes"
+	networkOfNodes  = "rowlock:network-of-nodes"
 )
 
 // kubeletClient is who servers are to nodes.
@@ -51,6 +52,8 @@ func joining(ctx context.Context, cfg Config) error {
 		approveRenewal: {"system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", groupOf(user.NodesGroup)},
 		reachNodes:     {"system:kubelet-api-admin", rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: kubeletClient}},
 		approveServing: {"system:certificates.k8s.io:kubelet-serving-approver", signer},
+		// Agents make their pods' network, for which kubeadm gives rights to programs beside the kubelet: they must see all nodes.
+		networkOfNodes: {"system:node-proxier", groupOf(user.NodesGroup)},
 	} {
 		g.Go(func() error {
 			bindings := cfg.Client.RbacV1().ClusterRoleBindings()
