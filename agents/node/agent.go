@@ -18,6 +18,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/rowlock-io/rowlock/agents/node/cgroup"
 	"github.com/rowlock-io/rowlock/agents/node/cri"
 	"github.com/rowlock-io/rowlock/agents/node/env"
 	"github.com/rowlock-io/rowlock/agents/node/hook"
@@ -47,6 +48,7 @@ type Agent struct {
 	prober   *probe.Prober
 	probes   *prometheus.Registry
 	hooks    *hook.Runner
+	cgroups  *cgroup.Manager // nil: they are not kept
 	dns      *env.DNS
 	source   *source.Source
 	workers  *worker.Workers
@@ -135,6 +137,11 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	a.probes = prometheus.NewRegistry()
 	a.prober = probe.New(probe.Config{Runtime: service, Recorder: a.events, Log: log, Changed: changed, Metrics: a.probes})
 	a.hooks = hook.New(hook.Config{Runtime: service, Recorder: a.events, Log: log})
+	if cfg.Cgroups {
+		if err := a.makeCgroups(); err != nil {
+			return err
+		}
+	}
 	resolver := cfg.Resolver
 	if resolver == "" {
 		resolver = env.Resolver("/")
@@ -177,6 +184,10 @@ func (a *Agent) makePods() error {
 		NodeUID: a.nodeUID, Client: a.client, Events: a.events, Log: cfg.Log,
 	})
 	v2 := cri.CgroupV2()
+	var own worker.Cgroups
+	if a.cgroups != nil {
+		own = podCgroups{a.cgroups, func() []*corev1.Pod { return a.workers.Active() }}
+	}
 	a.workers = worker.New(worker.Config{
 		Node: &cri.Node{
 			MemoryCapacity: memoryCapacity(), PodLogs: cfg.PodLogs, SeccompRoot: filepath.Join(cfg.DataDir, "seccomp"),
@@ -184,7 +195,7 @@ func (a *Agent) makePods() error {
 		},
 		Links: cfg.ContainerLogs, RuntimeName: a.runtime.Name(), Runtime: a.runtime.Service(), Observer: observer{a.observer},
 		Images: images{a.images}, Environment: environment{a}, Volumes: a.volumes, Objects: a.objects, Hooks: hooks{a.hooks},
-		Probes: a.prober, Handler: a.classes.handler, RecursiveReadOnly: a.handlerReadOnly, NetworkReady: a.health.Network,
+		Probes: a.prober, Cgroups: own, Handler: a.classes.handler, RecursiveReadOnly: a.handlerReadOnly, NetworkReady: a.health.Network,
 		NodeIPs: a.nodeIPs, API: a.source.API, Settled: a.source.Retry, Client: a.client, Events: a.events, Log: cfg.Log,
 	})
 	return nil
@@ -205,6 +216,9 @@ func (a *Agent) run(ctx context.Context) error {
 	part("health", a.health.Run)
 	part("observer", a.observer.Run)
 	part("objects", a.objects.Run)
+	if a.cgroups != nil {
+		part("cgroups", a.keepCgroups)
+	}
 	part("services", func(ctx context.Context) error { a.services.Run(ctx); return nil })
 	part("volumes", a.volumes.Run)
 	part("probes", func(ctx context.Context) error { a.prober.Run(ctx); return nil })

@@ -40,7 +40,7 @@ func start(t *testing.T, pods ...*corev1.Pod) *agent {
 	dir := t.TempDir()
 	a.cfg = Config{
 		Name: "n1", DataDir: filepath.Join(dir, "data"), PodLogs: filepath.Join(dir, "pods"), ContainerLogs: filepath.Join(dir, "containers"),
-		StaticPods: filepath.Join(dir, "static"), Runtime: a.runtime.Endpoint(), CgroupRoot: fmt.Sprintf("/rowlock-test-%d", os.Getpid()),
+		Cgroups: true, StaticPods: filepath.Join(dir, "static"), Runtime: a.runtime.Endpoint(), CgroupRoot: fmt.Sprintf("/rowlock-test-%d", os.Getpid()),
 		API: &rest.Config{}, Log: slog.New(slog.NewTextHandler(output(t), nil)), clients: func() kubernetes.Interface { return a.client },
 	}
 	if err := os.MkdirAll(a.cfg.StaticPods, 0o755); err != nil {

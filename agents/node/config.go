@@ -35,6 +35,8 @@ type Config struct {
 
 	// Runtime is the container runtime's endpoint, Images that of its image service; "": the same.
 	Runtime, Images string
+	// Cgroups: pods have cgroups of their own, within those of their classes; without, the runtime puts containers where it likes.
+	Cgroups bool
 	// CgroupDriver is that of a runtime that does not tell, CgroupRoot the cgroup that pods' are in; "": the root.
 	CgroupDriver, CgroupRoot string
 

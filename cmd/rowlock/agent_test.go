@@ -60,7 +60,7 @@ func TestAgent(t *testing.T) {
 	var o agentCommand
 	cmd := newAgentCommand(&o)
 	if err := cmd.ParseFlags(append(line[2:], "--data-dir", dir, "--hostname-override", "worker", "--node-ip", addressOfTest(t)[0],
-		"--container-runtime-endpoint", cri.Endpoint(), "--node-labels", "disk=ssd", "--register-with-taints", "a=b:NoSchedule", "--max-pods", "50", "--pod-network=false", "--kubelet-port", "0", "--kube-reserved", "cpu=100m")); err != nil {
+		"--container-runtime-endpoint", cri.Endpoint(), "--node-labels", "disk=ssd", "--register-with-taints", "a=b:NoSchedule", "--max-pods", "50", "--pod-network=false", "--kubelet-port", "0", "--cgroups-per-qos=false", "--kube-reserved", "cpu=100m")); err != nil {
 		t.Fatal(err)
 	}
 	if err := o.node.validate(); err != nil {

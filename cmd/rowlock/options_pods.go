@@ -18,6 +18,7 @@ type podOptions struct {
 	dns            []string
 	domain         string
 	resolver       string
+	cgroups        bool
 	cgroupRoot     string
 	cgroupDriver   string
 	maxPids        int64
@@ -36,6 +37,7 @@ func (o *podOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.dns, "cluster-dns", nil, "addresses of the cluster's DNS servers, which pods ask (default: none; pods ask whom the node asks)")
 	fs.StringVar(&o.domain, "cluster-domain", "cluster.local", "domain of the cluster's names")
 	fs.StringVar(&o.resolver, "resolv-conf", "", "file that says whom the node asks for names (default: the machine's)")
+	fs.BoolVar(&o.cgroups, "cgroups-per-qos", true, "pods have cgroups of their own, within those of their QoS classes")
 	fs.StringVar(&o.cgroupRoot, "cgroup-root", "", "cgroup that pods' are in (default: the root)")
 	fs.StringVar(&o.cgroupDriver, "cgroup-driver", "", "how cgroups are made, cgroupfs or systemd, where the runtime does not tell (default: cgroupfs)")
 	fs.Int64Var(&o.maxPids, "pod-max-pids", 0, "how many processes a pod may have; 0: as many as the node")
@@ -93,6 +95,7 @@ func (o *podOptions) complete(cfg *node.Config) error {
 	if o.logs != "" {
 		cfg.ContainerLogs = filepath.Join(filepath.Dir(o.logs), "containers")
 	}
+	cfg.Cgroups = o.cgroups
 	cfg.CgroupRoot, cfg.CgroupDriver, cfg.PodPids, cfg.NoCPUQuota = o.cgroupRoot, o.cgroupDriver, o.maxPids, !o.quota
 	cfg.SeccompDefault, cfg.UnsafeSysctls = o.seccompDefault, o.sysctls
 	return errors.Join(errs...)
