@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -85,6 +86,7 @@ type Manager struct {
 	Config
 	images images.ImageManager
 	pulls  *pullmanager.PullManager
+	late   sync.WaitGroup
 }
 
 // Open reads what was noted of earlier pulls. Pulls that an agent did not live to see the end of are looked up at the runtime.
@@ -118,8 +120,9 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 	return m, nil
 }
 
-// Ensure has the image of a container ready. The error is a *podstatus.Waiting. Events of the image are recorded; that its container
-// was not made for it is the caller's to say. The sandbox's metadata tell credential providers whom they are asked for.
+// Ensure has the image of a container ready. The error is a *podstatus.Waiting, or that of the context. Events of the image are
+// recorded; that its container was not made for it is the caller's to say. The sandbox's metadata tell credential providers whom they
+// are asked for.
 func (m *Manager) Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sandbox *runtimeapi.PodSandboxConfig) (Image, error) {
 	about, err := kubecontainer.GenerateContainerRef(pod, c)
 	if err != nil {
@@ -150,12 +153,30 @@ func (m *Manager) ensure(
 			return nil, &podstatus.Waiting{Reason: err.Error(), Message: fmt.Sprintf("Failed to lookup runtimeHandler for runtimeClassName %v", *pod.Spec.RuntimeClassName)}
 		}
 	}
-	ref, message, err := m.images.EnsureImageExists(m.logged(ctx), about, pod, image, m.secrets(ctx, pod), sandbox, handler, policy)
-	if err != nil {
-		return nil, &podstatus.Waiting{Reason: err.Error(), Message: message}
+	secrets := m.secrets(ctx, pod)
+	type answer struct {
+		ref, message string
+		err          error
 	}
-	return &runtimeapi.ImageSpec{Image: ref, UserSpecifiedImage: image, RuntimeHandler: handler, Annotations: pod.Annotations}, nil
+	done := make(chan answer, 1)
+	m.late.Go(func() {
+		var a answer
+		a.ref, a.message, a.err = m.images.EnsureImageExists(m.logged(ctx), about, pod, image, secrets, sandbox, handler, policy)
+		done <- a
+	})
+	select {
+	case <-ctx.Done(): // upstream waits for its turn to pull, even so
+		return nil, ctx.Err()
+	case a := <-done:
+		if a.err != nil {
+			return nil, &podstatus.Waiting{Reason: a.err.Error(), Message: a.message}
+		}
+		return &runtimeapi.ImageSpec{Image: a.ref, UserSpecifiedImage: image, RuntimeHandler: handler, Annotations: pod.Annotations}, nil
+	}
 }
+
+// Wait waits for what Ensure and Volume did not, because their contexts ended.
+func (m *Manager) Wait() { m.late.Wait() }
 
 // user asks whose processes those of an image are.
 func (m *Manager) user(ctx context.Context, spec *runtimeapi.ImageSpec) (Image, error) {

@@ -362,6 +362,40 @@ func TestParallel(t *testing.T) {
 	})
 }
 
+// TestGivenUp: a pod that ends does not wait for its turn to pull behind one that is never done.
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &registry{takes: time.Hour}
+		m, recorder := open(t, r, Config{Parallel: 1})
+		ensure := func(ctx context.Context, namespace string) error {
+			pod := podOf(namespace, "web", corev1.PullIfNotPresent)
+			_, err := m.Ensure(ctx, pod, &pod.Spec.Containers[0], &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{}})
+			return err
+		}
+		first, endFirst := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if err := ensure(first, "a"); !errors.Is(err, context.Canceled) {
+				t.Errorf("the first ended with %v", err)
+			}
+		})
+		synctest.Wait()
+		second, endSecond := context.WithTimeout(t.Context(), time.Minute)
+		defer endSecond()
+		began := time.Now()
+		if err := ensure(second, "b"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute {
+			t.Errorf("the second waited %v and ended with %v", time.Since(began), err)
+		}
+		endFirst()
+		all.Wait()
+		m.Wait()
+		if got := len(recorded(recorder)); got != 4 || r.now != 0 {
+			t.Errorf("%d events, %d pulls under way; want that both began and failed", got, r.now)
+		}
+	})
+}
+
 // TestVerify: who may use an image that is there already (KEP-2535).
 func TestVerify(t *testing.T) {
 	t.Parallel()
