@@ -37,7 +37,14 @@ func (m *Manager) Setup(allocatable corev1.ResourceList) error {
 		*top.PidsLimit = q.Value()
 	}
 	top.HugePageLimit = cm.HugePageLimits(allocatable)
-	return errors.Join(m.make(m.top, &top), m.SetQoS(nil))
+	// A limit below what pods use that run already is refused: that is no reason for them to have no node.
+	if err := m.make(m.top, &top); err != nil {
+		if !m.exists(m.top) {
+			return err
+		}
+		m.Log.Warn("What all pods have together could not be limited", "error", err)
+	}
+	return m.SetQoS(nil)
 }
 
 // SetQoS gives the burstable pods together what they request of the CPU, and those that request nothing what is left.

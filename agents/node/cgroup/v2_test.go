@@ -147,3 +147,22 @@ func TestWeight(t *testing.T) {
 		}
 	}
 }
+
+// TestSetupRefused: pods that run already may use more than all are to have together; the node comes up all the same.
+func TestSetupRefused(t *testing.T) {
+	t.Parallel()
+	m, _ := fake(t)
+	whole := m.store
+	m.store = func(file, value string) error {
+		if filepath.Base(file) == "memory.max" {
+			return busy
+		}
+		return whole(file, value)
+	}
+	if err := m.Setup(corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Mi")}); err != nil {
+		t.Errorf("%v, want no error", err)
+	}
+	if err := m.Ensure(classes()["guaranteed"]); err == nil {
+		t.Error("a pod has no limit, and nobody hears of it")
+	}
+}

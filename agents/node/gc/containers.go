@@ -163,7 +163,40 @@ func (c *Collector) collect(ctx context.Context, all bool) error {
 			c.Log.Warn("A pod sandbox could not be removed", "id", id, "error", err)
 		}
 	}
-	return c.removeLogs()
+	return errors.Join(c.removeLogs(), c.removeLinks(containers))
+}
+
+// removeLinks removes links to logs that are not there any more. The log of a container that may run is away only while it is rotated.
+func (c *Collector) removeLinks(containers []*runtimeapi.Container) error {
+	if c.Links == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(c.Links)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	mayRun := map[string]bool{}
+	for _, one := range containers {
+		mayRun[one.Id] = one.State != runtimeapi.ContainerState_CONTAINER_EXITED
+	}
+	for _, e := range entries {
+		name, isLog := strings.CutSuffix(e.Name(), ".log")
+		id := name[strings.LastIndexByte(name, '-')+1:] // pod_namespace_container-id
+		if !isLog || e.Type() != os.ModeSymlink || mayRun[id] {
+			continue
+		}
+		path := filepath.Join(c.Links, e.Name())
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			c.Log.Warn("A link to a log could not be removed", "link", e.Name(), "error", err)
+		}
+	}
+	return nil
 }
 
 func (c *Collector) removeContainer(ctx context.Context, gone *runtimeapi.Container) error {

@@ -58,6 +58,7 @@ type Config struct {
 	Pods     Pods
 	Reports  func() []*cri.Report // what is known of all pods
 	PodLogs  string               // directory of pods' logs
+	Links    string               // directory of links to containers' logs; "": there are none
 	Recorder record.EventRecorder
 	Node     runtime.Object // that events are about
 

@@ -192,6 +192,35 @@ func (r *rig) sandboxes() (pods []string) {
 	return pods
 }
 
+// TestLinks: those to logs of containers that are gone go, but not one whose log is away only while it is rotated.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := start(t, func(c *gc.Config) { c.Links = dir })
+	_, ids := r.run(t, "web", 2, "busybox")
+	for name, to := range map[string]string{
+		"web_default_main-" + ids[0] + ".log": filepath.Join(r.logs, "default_web_web/main/0.log"), // it is there
+		"web_default_main-" + ids[1] + ".log": "/does/not/exist", "old_default_main-0123.log": "/does/not/exist", "other": "/does/not/exist",
+	} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	collect := func(want ...string) {
+		t.Helper()
+		if err := r.CollectContainers(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(want)
+		if diff := cmp.Diff(want, files(t, dir)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	collect("other", "web_default_main-"+ids[0]+".log", "web_default_main-"+ids[1]+".log")
+	r.fake.Exit(ids[1], 0, "")
+	collect("other") // the older one was removed, and its log with it
+}
+
 // TestOneFails: what cannot be removed does not keep the rest.
 func TestOneFails(t *testing.T) {
 	t.Parallel()
