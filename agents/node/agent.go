@@ -21,6 +21,7 @@ import (
 	"github.com/rowlock-io/rowlock/agents/node/cgroup"
 	"github.com/rowlock-io/rowlock/agents/node/cri"
 	"github.com/rowlock-io/rowlock/agents/node/env"
+	"github.com/rowlock-io/rowlock/agents/node/gc"
 	"github.com/rowlock-io/rowlock/agents/node/hook"
 	"github.com/rowlock-io/rowlock/agents/node/image"
 	"github.com/rowlock-io/rowlock/agents/node/objects"
@@ -55,6 +56,7 @@ type Agent struct {
 	node     *register.Node
 	health   *register.Health
 	classes  classes
+	garbage  *gc.Collector
 }
 
 // heartbeat bounds one write of the node's status or its Lease.
@@ -153,7 +155,10 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	if err := a.makeNode(); err != nil {
 		return err
 	}
-	return a.makePods()
+	if err := a.makePods(); err != nil {
+		return err
+	}
+	return a.makeGarbage()
 }
 
 func (a *Agent) makeNode() error {
@@ -223,6 +228,7 @@ func (a *Agent) run(ctx context.Context) error {
 	part("volumes", a.volumes.Run)
 	part("probes", func(ctx context.Context) error { a.prober.Run(ctx); return nil })
 	part("workers", a.workers.Run)
+	part("garbage", a.garbage.Run)
 	part("node", a.node.Run)
 	part("pods", func(ctx context.Context) error {
 		if err := a.observed(ctx); err != nil {
