@@ -14,7 +14,7 @@ const (
 	// shortest is the least window of which what was used says something.
 	shortest = time.Second
 	// atOnce bounds the nodes that are asked at a time.
-	atOnce = 32
+	atOnce = 16
 )
 
 // figures are those of the nodes that somebody asked for lately.
@@ -32,6 +32,7 @@ type nodeFigures struct {
 	base      *sample       // where the window begins; nil: not known
 	last      *sample
 	lastAsked time.Time // of the node
+	failed    error     // what came of it; nil: it answered
 }
 
 func newFigures(cfg Config) *figures { return &figures{cfg: cfg, nodes: map[string]*nodeFigures{}} }
@@ -53,10 +54,7 @@ func (f *figures) of(ctx context.Context, nodes []string) map[string]window {
 			defer func() { <-seats }()
 			w, err := f.one(ctx, name)
 			if err != nil {
-				if ctx.Err() == nil {
-					f.cfg.Log.Info("Node did not say what it uses", "node", name, "err", err)
-				}
-				return
+				return // the others' figures are told
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -99,32 +97,44 @@ func (f *figures) one(ctx context.Context, name string) (window, error) {
 		return window{}, ctx.Err()
 	}
 	defer func() { n.turn <- struct{}{} }()
-	if n.base != nil && time.Since(n.lastAsked) < fresh {
-		return window{n.base, n.last}, nil
+	if time.Since(n.lastAsked) < fresh && (n.base != nil || n.failed != nil) {
+		return window{n.base, n.last}, n.failed // many who ask do not wait for a node that is away one after the other
 	}
-	if n.last != nil && time.Since(n.lastAsked) > kept {
-		n.base, n.last = nil, nil
+	err := f.renew(ctx, name, n)
+	if ctx.Err() != nil {
+		return window{}, ctx.Err() // which says nothing of the node
 	}
+	if err != nil {
+		f.cfg.Log.Info("Node did not say what it uses", "node", name, "err", err)
+	}
+	n.lastAsked, n.failed = time.Now(), err
+	return window{n.base, n.last}, err
+}
+
+// renew asks a node again.
+func (f *figures) renew(ctx context.Context, name string, n *nodeFigures) error {
 	next, err := f.fetch(ctx, name)
 	if err != nil {
-		return window{}, err
+		return err
+	}
+	if n.last != nil && next.node.at.Sub(n.last.node.at) > kept {
+		n.base, n.last = nil, nil
 	}
 	if n.last == nil { // nothing to compare with yet
 		n.last = next
 		select {
 		case <-time.After(shortest + shortest/10):
 		case <-ctx.Done():
-			return window{}, ctx.Err()
+			return ctx.Err()
 		}
 		if next, err = f.fetch(ctx, name); err != nil {
-			return window{}, err
+			return err
 		}
 	}
 	if next.node.at.Sub(n.last.node.at) >= shortest { // a kubelet may tell the same again
 		n.base, n.last = n.last, next
 	}
-	n.lastAsked = time.Now()
-	return window{n.base, n.last}, nil
+	return nil
 }
 
 // used is how much of a CPU something used, in cores, and how much memory; false: it is not known.

@@ -16,7 +16,7 @@ import (
 
 const (
 	fetchTime  = 10 * time.Second
-	fetchBytes = 64 << 20 // of one node's answer
+	fetchBytes = 8 << 20 // of one node's answer
 )
 
 // point is what one thing had used at a time.
