@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/kubernetes/pkg/kubelet/events"
 
 	"github.com/rowlock-io/rowlock/agents/node/cgroup"
 	"github.com/rowlock-io/rowlock/agents/node/cri"
@@ -119,7 +121,10 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	service := a.runtime.Service()
 	changed := func(uid types.UID) { a.workers.Changed(uid) } // workers are made last
 	a.observer = observe.New(observe.Config{Runtime: service, Name: a.runtime.Name(), Changed: changed, Log: log})
-	a.objects = objects.New(objects.Config{Client: a.client, Changed: func(uid types.UID) { a.volumes.Changed(uid) }, Log: log})
+	a.objects = objects.New(objects.Config{Client: a.client, Changed: func(uid types.UID) {
+		a.volumes.Changed(uid)
+		changed(uid) // the pod may wait for it
+	}, Log: log})
 	if a.services, err = env.NewServices(a.client); err != nil {
 		return err
 	}
@@ -132,6 +137,9 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	}
 	a.volumes, err = volume.Open(volume.Config{
 		Root: cfg.DataDir, Objects: a.objects, Images: volumeImages{a}, Allocatable: a.allocatable, RecursiveReadOnly: a.recursiveReadOnly, Log: log,
+		SELinux: selinux.GetEnabled(), Failed: func(pod *corev1.Pod, err *volume.Error) {
+			a.events.Eventf(pod, corev1.EventTypeWarning, events.FailedMountVolume, "%v", err)
+		},
 	})
 	if err != nil {
 		return err

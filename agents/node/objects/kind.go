@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,7 +128,7 @@ func (k *kind[T]) first(ctx context.Context, it *item[T]) (object T, found bool,
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.items[it.key] == it { // else no pod refers to it any more
-		k.set(it, object, found)
+		it.known, it.found, it.object = true, found, object
 		if !found || !k.immutable(object) {
 			k.start(it, revision)
 		}
@@ -148,19 +150,6 @@ func (k *kind[T]) read(ctx context.Context, id key) (object T, found bool, revis
 }
 
 func selector(id key) string { return fields.OneTermEqualSelector("metadata.name", id.name).String() }
-
-// set is called with mu held.
-func (k *kind[T]) set(it *item[T], object T, found bool) {
-	same := it.known && it.found == found && (!found || it.object.GetResourceVersion() == object.GetResourceVersion())
-	first := !it.known
-	it.known, it.found, it.object = true, found, object
-	if same || first {
-		return
-	}
-	for pod := range it.pods {
-		k.changed(pod)
-	}
-}
 
 // start has an object watched; mu is held.
 func (k *kind[T]) start(it *item[T], revision string) {
@@ -206,16 +195,24 @@ func (k *kind[T]) rest(since time.Time) {
 // hear takes what a watch says; false: it is not to say more.
 func (k *kind[T]) hear(it *item[T], mine int, object T, found bool) bool {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if it.watch != mine {
+		k.mu.Unlock()
 		return false
 	}
-	k.set(it, object, found)
-	if found && k.immutable(object) {
+	var tell []types.UID // without the lock: who is told may ask at once
+	if it.found != found || found && it.object.GetResourceVersion() != object.GetResourceVersion() {
+		tell = slices.Collect(maps.Keys(it.pods))
+	}
+	it.found, it.object = found, object
+	final := found && k.immutable(object)
+	if final {
 		k.stop(it)
-		return false
 	}
-	return true
+	k.mu.Unlock()
+	for _, pod := range tell {
+		k.changed(pod)
+	}
+	return !final
 }
 
 // follow watches an object from a revision on, until ctx ends or it is known for good.

@@ -163,6 +163,7 @@ func bubble(t *testing.T, test func(t *testing.T, h *house)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &house{server: newServer(), t: t, told: map[types.UID]int{}}
 		h.Objects = New(Config{Client: h.server, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Changed: func(uid types.UID) {
+			_, _ = h.ConfigMap(context.Background(), "default", "a") // who is told may ask
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.told[uid]++

@@ -287,6 +287,10 @@ func TestMounts(t *testing.T) {
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" || err != nil {
 		t.Errorf("error %v, want -, got +:\n%s", err, diff)
 	}
+	places := m.Places(uid)
+	if len(places) != 2 || places[0].Name != "data" || places[0].Path != want[0].HostPath || !places[0].Local || places[1].Name != "cfg" {
+		t.Errorf("places %+v", places)
+	}
 	can = true
 	if got, err = m.Mounts(t.Context(), pod, c, nil); err != nil || !got[2].RecursiveReadOnly {
 		t.Errorf("recursive where it can be: %v, %v", got, err)

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+	volumeutil "k8s.io/kubernetes/pkg/volume/util"
 )
 
 // Usage is what a volume holds, and what there is room for.
@@ -25,29 +26,40 @@ type Usage struct {
 	CapacityBytes, AvailableBytes, CapacityInodes, FreeInodes uint64
 }
 
-// Usage are the volumes of a pod's that hold something of its own: not those of the node's directories, and not images. It looks at
-// every file, so it is to be asked for now and then.
-func (m *Manager) Usage(ctx context.Context, pod types.UID) ([]Usage, error) {
+// Place is where a volume that holds something of its own lies.
+type Place struct {
+	Name, Path string
+	// Local: what is in it takes the place of other pods on the node's disk, and counts as the pod's use of it.
+	Local bool
+
+	spec *corev1.Volume
+}
+
+// Places are those of a pod's volumes that are ready: not the node's directories, and not images.
+func (m *Manager) Places(pod types.UID) []Place {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	s := m.have[pod]
 	if s == nil || s.life.Err() != nil {
-		m.mu.Unlock()
-		return nil, nil
+		return nil
 	}
-	spec := s.pod.Spec.Volumes
-	done := map[string]Mounted{}
-	for name, d := range s.done {
-		done[name] = d
+	var places []Place
+	for i := range s.pod.Spec.Volumes {
+		v := &s.pod.Spec.Volumes[i]
+		if done := s.done[v.Name]; done.Managed {
+			places = append(places, Place{Name: v.Name, Path: done.Path, Local: volumeutil.IsLocalEphemeralVolume(*v), spec: v})
+		}
 	}
-	m.mu.Unlock()
+	return places
+}
+
+// Usage says how much is in a pod's Places. It looks at every file, so it is to be asked for now and then; whatever the pod made of its
+// directories, all of it is counted.
+func (m *Manager) Usage(ctx context.Context, pod types.UID) ([]Usage, error) {
 	var all []Usage
 	var errs []error
-	for i := range spec {
-		d, ready := done[spec[i].Name]
-		if !ready || !d.Managed {
-			continue
-		}
-		u, err := m.usage(ctx, d.Path)
+	for _, place := range m.Places(pod) {
+		u, err := m.usage(ctx, place.Path)
 		if errors.Is(err, unix.ENOENT) {
 			continue // torn down meanwhile
 		}
@@ -55,8 +67,8 @@ func (m *Manager) Usage(ctx context.Context, pod types.UID) ([]Usage, error) {
 			errs = append(errs, err)
 			continue
 		}
-		u.Volume = spec[i].Name
-		if e := spec[i].EmptyDir; e != nil {
+		u.Volume = place.Name
+		if e := place.spec.EmptyDir; e != nil {
 			u.Limit = e.SizeLimit
 			u.Memory = u.Memory || e.Medium != corev1.StorageMediumDefault
 		}
