@@ -153,7 +153,13 @@ func (a *Agent) handlerReadOnly(name string) bool {
 }
 
 // ready says why the node is not ready.
-func (a *Agent) ready() []error { return append(a.health.Errors(), a.observer.Healthy()) }
+func (a *Agent) ready() []error {
+	why := append(a.health.Errors(), a.observer.Healthy())
+	if a.network != nil && a.health.Network() != nil {
+		why = append(why, a.network.Problem()) // which the runtime cannot know of
+	}
+	return why
+}
 
 // turned is called when the runtime is another way than before: pods may have waited for it.
 func (a *Agent) turned() {

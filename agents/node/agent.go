@@ -26,6 +26,7 @@ import (
 	"github.com/rowlock-io/rowlock/agents/node/gc"
 	"github.com/rowlock-io/rowlock/agents/node/hook"
 	"github.com/rowlock-io/rowlock/agents/node/image"
+	"github.com/rowlock-io/rowlock/agents/node/network"
 	"github.com/rowlock-io/rowlock/agents/node/objects"
 	"github.com/rowlock-io/rowlock/agents/node/observe"
 	"github.com/rowlock-io/rowlock/agents/node/probe"
@@ -57,6 +58,7 @@ type Agent struct {
 	workers  *worker.Workers
 	node     *register.Node
 	health   *register.Health
+	network  *network.Network // nil: others give pods theirs
 	classes  classes
 	garbage  *gc.Collector
 }
@@ -160,6 +162,7 @@ func (a *Agent) make(ctx context.Context) (err error) {
 		Node: &corev1.ObjectReference{Kind: "Node", Name: cfg.Name, UID: types.UID(cfg.Name)}, Servers: cfg.ClusterDNS,
 		Domain: cfg.ClusterDomain, Resolver: resolver, Recorder: a.events, Log: log,
 	})
+	a.makeNetwork()
 	if err := a.makeNode(); err != nil {
 		return err
 	}
@@ -244,8 +247,8 @@ func (a *Agent) run(ctx context.Context) error {
 		}
 		return a.source.Run(ctx, a.workers, a.workers.Status)
 	})
-	if a.cfg.CNIConfig != "" {
-		part("network", a.network)
+	if a.network != nil {
+		part("network", a.network.Run)
 	}
 	if a.cfg.Port != 0 {
 		part("node API", a.serve)

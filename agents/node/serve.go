@@ -88,9 +88,11 @@ func (a *Agent) withStatus(pod *corev1.Pod) *corev1.Pod {
 	return &with
 }
 
-// network gives pods theirs, when the node has a part of the cluster's addresses.
-func (a *Agent) network(ctx context.Context) error {
-	return network.New(network.Config{
-		Node: a.cfg.Name, Client: a.client, ConfDir: a.cfg.CNIConfig, BinDirs: a.cfg.CNIPlugins, Recorder: a.events, Log: a.cfg.Log,
-	}).Run(ctx)
+// makeNetwork makes the part that gives pods a network, when the node has a part of the cluster's addresses.
+func (a *Agent) makeNetwork() {
+	if a.cfg.CNIConfig != "" {
+		a.network = network.New(network.Config{
+			Node: a.cfg.Name, Client: a.client, ConfDir: a.cfg.CNIConfig, BinDirs: a.cfg.CNIPlugins, Recorder: a.events, Log: a.cfg.Log,
+		})
+	}
 }
