@@ -32,7 +32,9 @@ type Health struct {
 }
 
 // NewHealth is that of a runtime. changed is called when something is another way than before.
-func NewHealth(rt *runtime.Runtime, changed func()) *Health { return &Health{runtime: rt, changed: changed} }
+func NewHealth(rt *runtime.Runtime, changed func()) *Health {
+	return &Health{runtime: rt, changed: changed}
+}
 
 // Run asks the runtime until ctx ends.
 func (h *Health) Run(ctx context.Context) error {
