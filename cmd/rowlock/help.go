@@ -25,7 +25,8 @@ var flagGroups = []struct {
 	{"Joining", []string{"server", "token", "token-file", "discovery-token-ca-cert-hash", "certificate-authority"}},
 	{"Node", []string{
 		"agent", "hostname-override", "node-ip", "node-labels", "register-with-taints", "provider-id", "container-runtime-endpoint",
-		"max-pods", "pods-per-core", "system-reserved", "kube-reserved",
+		"max-pods", "pods-per-core", "system-reserved", "kube-reserved", "pod-manifest-path", "pod-logs-dir", "pod-max-pids", "pod-network", "pod-cidr",
+		"cluster-dns", "cluster-domain", "resolv-conf", "cgroup-root", "cgroup-driver", "cpu-cfs-quota", "seccomp-default", "allowed-unsafe-sysctls",
 	}},
 	{"Services", []string{"service-cluster-ip-range", "service-node-port-range"}},
 	{"Authentication", []string{
