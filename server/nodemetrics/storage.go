@@ -229,7 +229,8 @@ func (pods) ConvertToTable(_ context.Context, object, _ runtime.Object) (*metav1
 func table(object runtime.Object, of func(runtime.Object) (metav1.ObjectMeta, time.Duration, corev1.ResourceList)) (*metav1.Table, error) {
 	t := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
 		{Name: "Name", Type: "string", Format: "name", Description: "Name of the resource"},
-		{Name: "cpu", Type: "string"}, {Name: "memory", Type: "string"},
+		{Name: "cpu", Type: "string"},
+		{Name: "memory", Type: "string"},
 		{Name: "Window", Type: "string", Format: "duration"},
 	}}
 	row := func(object runtime.Object) error {

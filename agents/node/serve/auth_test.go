@@ -167,7 +167,7 @@ func TestLargeHeadersAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	go func() {
 		_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: node\r\nX: "+strings.Repeat("x", 2<<20)+"\r\n\r\n") // it is cut off
 	}()

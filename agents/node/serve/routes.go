@@ -84,7 +84,7 @@ func (s *Server) systemLogs() http.Handler {
 			http.NotFound(w, req)
 			return
 		}
-		defer root.Close()
+		defer func() { _ = root.Close() }() // nothing was written
 		unhurried(w)
 		http.StripPrefix("/logs/", http.FileServerFS(root.FS())).ServeHTTP(pace(w), req)
 	})

@@ -49,7 +49,9 @@ func TestExec(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	n.runtime.Script("c", fakecri.Life{Exec: func(_ context.Context, p *fakecri.Process) (int32, error) {
-		fmt.Fprintf(p.Stderr, "ran %q", p.Cmd)
+		if _, err := fmt.Fprintf(p.Stderr, "ran %q", p.Cmd); err != nil {
+			return 0, err
+		}
 		switch p.Cmd[0] {
 		case "cat":
 			_, err := io.Copy(p.Stdout, p.Stdin)
@@ -218,7 +220,7 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	n.run(newPod("web"))
 	executor := n.executors(n.as("admin"), "/exec/default/web/c?command=cat&input=1&output=1")["SPDY"]
 	stdin, w := io.Pipe()
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -230,5 +232,5 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	}
 	<-ended
 	cancel()
-	<-done
+	_ = <-done // whatever a client says whose server has gone
 }
