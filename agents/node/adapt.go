@@ -29,6 +29,7 @@ import (
 	"github.com/rowlock-io/rowlock/agents/node/observe"
 	"github.com/rowlock-io/rowlock/agents/node/podstatus"
 	"github.com/rowlock-io/rowlock/agents/node/register"
+	"github.com/rowlock-io/rowlock/agents/node/stats"
 	"github.com/rowlock-io/rowlock/agents/node/worker"
 )
 
@@ -278,4 +279,13 @@ func (a *Agent) volumePath(pod *corev1.Pod, volume string) (string, bool) {
 	path := filepath.Join(a.cfg.DataDir, "pods", string(pod.UID), "volumes", "kubernetes.io~empty-dir", volume)
 	info, err := os.Lstat(path)
 	return path, err == nil && info.IsDir()
+}
+
+// measured are the volumes of a pod that hold something of its own.
+func (a *Agent) measured(pod types.UID) []stats.Volume {
+	var volumes []stats.Volume
+	for _, place := range a.volumes.Places(pod) {
+		volumes = append(volumes, stats.Volume{Name: place.Name, Path: place.Path, Local: place.Local})
+	}
+	return volumes
 }

@@ -47,7 +47,7 @@ func (a *Agent) serve(ctx context.Context) error {
 func (a *Agent) stats() *stats.Provider {
 	return stats.New(stats.Config{
 		Node: a.cfg.Name, Runtime: a.runtime.Service(), Images: a.runtime.Images(), Data: a.cfg.DataDir, PodLogs: a.cfg.PodLogs,
-		V2: cri.CgroupV2(), PodCgroup: a.podCgroup, Log: a.cfg.Log,
+		V2: cri.CgroupV2(), PodCgroup: a.podCgroup, Volumes: a.measured, Log: a.cfg.Log,
 	})
 }
 

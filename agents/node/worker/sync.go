@@ -85,7 +85,9 @@ func (p *worker) prepare(ctx context.Context, pod *corev1.Pod, status *corev1.Po
 	}
 	if err := p.Volumes.Setup(ctx, pod); err != nil {
 		if ctx.Err() == nil {
-			p.Events.Eventf(pod, corev1.EventTypeWarning, events.FailedMountVolume, "%v", err)
+			for _, err := range each(err) {
+				p.Events.Eventf(pod, corev1.EventTypeWarning, events.FailedMountVolume, "%v", err)
+			}
 		}
 		return fmt.Errorf("set up volumes: %w", err)
 	}
@@ -216,4 +218,12 @@ func (s *pass) ready(pod *corev1.Pod, sandbox *runtimeapi.PodSandboxStatus) {
 	status := s.report(pod, &have, nil, false)
 	s.ips = ipsOf(status)
 	s.Status.Set(pod, status)
+}
+
+// each are the errors that one is made of: volumes fail one by one, and each has its event.
+func each(err error) []error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this one, not what it wraps
+		return all.Unwrap()
+	}
+	return []error{err}
 }
