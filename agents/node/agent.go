@@ -262,12 +262,12 @@ func (a *Agent) run(ctx context.Context) error {
 	return nil
 }
 
-// observed returns when it is known what the runtime has: what runs is not to be asked whether it may.
+// observed returns when it is known what the runtime has, and whether it is in order: what runs is not to be asked whether it may.
 func (a *Agent) observed(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, known := a.observer.Pods(); known {
+		if _, known := a.observer.Pods(); known && a.health.Known() {
 			return nil
 		}
 		select {

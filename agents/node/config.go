@@ -106,6 +106,9 @@ func (c *Config) complete() error {
 	if c.Port != 0 && (c.Serving == nil || c.Authority == nil) {
 		return errors.New("node: who serves needs a certificate and an authority")
 	}
+	if memoryCapacity() == 0 {
+		return errors.New("node: /proc/meminfo does not tell how much memory the machine has")
+	}
 	c.Hostname = cmp.Or(c.Hostname, c.Name)
 	c.PodLogs, c.ContainerLogs = cmp.Or(c.PodLogs, podLogs), cmp.Or(c.ContainerLogs, containerLogs)
 	c.ClusterDomain = cmp.Or(c.ClusterDomain, "cluster.local")

@@ -82,6 +82,13 @@ func (h *Health) Errors() []error {
 	return []error{h.last.RuntimeErr(), h.last.NetworkErr()}
 }
 
+// Known: the runtime has been asked.
+func (h *Health) Known() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked
+}
+
 // Network is why pods cannot have a network of their own; nil: they can.
 func (h *Health) Network() error {
 	h.mu.Lock()

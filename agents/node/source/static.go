@@ -112,7 +112,9 @@ func (s *Source) readFiles() {
 	}
 	for uid, pod := range there {
 		seen := time.Now().Format(time.RFC3339Nano)
-		if old := s.wanted[uid]; old != nil {
+		if old := s.wanted[uid]; old != nil && old.pod == pod {
+			continue
+		} else if old != nil {
 			seen = old.pod.Annotations[kubetypes.ConfigFirstSeenAnnotationKey]
 		}
 		annotate(pod, kubetypes.FileSource, seen)

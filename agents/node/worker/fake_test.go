@@ -395,7 +395,7 @@ func (n *node) start() {
 	n.events = record.NewFakeRecorder(1000)
 	logs := n.t.TempDir()
 	n.workers = New(Config{
-		Node: &cri.Node{PodLogs: logs}, RuntimeName: "fake", Runtime: n.machine, Observer: n.machine, Images: images{n.machine},
+		Node: &cri.Node{PodLogs: logs, MemoryCapacity: 8 << 30}, RuntimeName: "fake", Runtime: n.machine, Observer: n.machine, Images: images{n.machine},
 		Environment: environment{}, Volumes: volumes{n.machine}, Objects: objects{}, Hooks: hooks{n.machine}, Probes: probes{n.machine},
 		Cgroups: cgroups{n.machine}, NetworkReady: func() error { return nil },
 		NodeIPs: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} },

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,12 +102,23 @@ func (p *worker) run(ctx context.Context) {
 		case <-p.wake:
 		case <-timer.C:
 		}
-		again, finished := p.turn(ctx)
+		again, finished := p.survive(ctx)
 		if finished {
 			return
 		}
 		timer.Reset(again)
 	}
+}
+
+// survive does one turn. A pod that nobody thought of must not take the others' agent along.
+func (p *worker) survive(ctx context.Context) (again time.Duration, finished bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			p.log.Error("Worker of a pod crashed, and tries again", "error", cause, "stack", string(debug.Stack()))
+			again, finished = jitter(resync), false
+		}
+	}()
+	return p.turn(ctx)
 }
 
 // turn does one thing, and tells when it is to be done again.

@@ -10,10 +10,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
+	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 	kubetypes "k8s.io/kubernetes/pkg/kubelet/types"
 
 	"github.com/rowlock-io/rowlock/agents/node/podstatus"
@@ -372,6 +374,39 @@ func TestSameUID(t *testing.T) {
 	})
 }
 
+// TestResize: a container that runs is given other resources, and the API hears of it.
+func TestResize(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node) {
+		limit := func(pod *corev1.Pod, cpu string) {
+			pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{"cpu": resource.MustParse(cpu)}
+		}
+		pod := n.pod("a", func(pod *corev1.Pod) { limit(pod, "1") })
+		after(time.Second)
+		resized := n.api(pod.UID).DeepCopy()
+		limit(resized, "2")
+		n.machine.fail = func(call string) error {
+			if strings.HasPrefix(call, "resize") && n.count2("resize c 200000") == 1 {
+				return errors.New("busy")
+			}
+			return nil
+		}
+		n.workers.Set(resized)
+		after(time.Second)
+		_, c := podutil.GetPodConditionFromList(n.api(pod.UID).Status.Conditions, corev1.PodResizeInProgress)
+		if c == nil || c.Reason != corev1.PodReasonError || !strings.HasSuffix(c.Message, "busy") {
+			t.Errorf("condition after a failure: %+v", c)
+		}
+		after(time.Minute)
+		if _, c := podutil.GetPodConditionFromList(n.api(pod.UID).Status.Conditions, corev1.PodResizeInProgress); c != nil {
+			t.Errorf("condition after it: %+v", c)
+		}
+		want := []string{"run sandbox a", "create c 0", "start c", "resize c 200000", "resize c 200000"}
+		if diff := cmp.Diff(want, n.asked()); diff != "" {
+			t.Errorf("calls of the runtime (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func ready(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
@@ -380,6 +415,16 @@ func ready(pod *corev1.Pod) bool {
 
 func (n *node) count(call string) (count int) {
 	for _, c := range n.asked() {
+		if c == call {
+			count++
+		}
+	}
+	return count
+}
+
+// count2 is count for those who are called by the runtime.
+func (n *node) count2(call string) (count int) {
+	for _, c := range n.calls {
 		if c == call {
 			count++
 		}
