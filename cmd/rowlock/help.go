@@ -26,7 +26,8 @@ var flagGroups = []struct {
 	{"Node", []string{
 		"agent", "hostname-override", "node-ip", "node-labels", "register-with-taints", "provider-id", "container-runtime-endpoint",
 		"max-pods", "pods-per-core", "system-reserved", "kube-reserved", "pod-manifest-path", "pod-logs-dir", "pod-max-pids", "pod-network", "pod-cidr",
-		"cluster-dns", "cluster-domain", "resolv-conf", "cgroup-root", "cgroup-driver", "cpu-cfs-quota", "seccomp-default", "allowed-unsafe-sysctls",
+		"cluster-dns", "cluster-domain", "resolv-conf", "cgroups-per-qos", "cgroup-root", "cgroup-driver", "cpu-cfs-quota", "seccomp-default",
+		"cni-conf-dir", "cni-bin-dir", "kubelet-port", "allowed-unsafe-sysctls",
 	}},
 	{"Services", []string{"service-cluster-ip-range", "service-node-port-range"}},
 	{"Authentication", []string{
