@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,7 +45,8 @@ type workload struct {
 	answer  http.HandlerFunc
 }
 
-func newWorkload(t *testing.T) *workload {
+// newWorkload starts one. Over TLS it shows a certificate of the cluster's, as nodes have to.
+func newWorkload(t *testing.T, of *servertest.Server) *workload {
 	t.Helper()
 	w := &workload{}
 	h := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
@@ -66,6 +69,11 @@ func newWorkload(t *testing.T) *workload {
 		}
 		(*s).Listener = listener
 	}
+	pair, err := of.Identity(servertest.Default).ClusterCA.IssueServing([]string{ip.String()}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tls.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair.TLS}}
 	w.plain.Start()
 	w.tls.StartTLS()
 	t.Cleanup(w.plain.Close)
@@ -133,7 +141,7 @@ func deploy(t *testing.T, kube kubernetes.Interface, ip string, plain, kubelet i
 func TestPathsOfProxiesDoNotLeaveTheirObject(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, servertest.Config{})
-	w := newWorkload(t)
+	w := newWorkload(t, s)
 	plain, kubelet := address(w.plain), address(w.tls)
 	deploy(t, s.Client(t, servertest.Default), plain.IP.String(), int32(plain.Port), int32(kubelet.Port))
 	roots := []string{
@@ -183,7 +191,7 @@ func TestPathsOfProxiesDoNotLeaveTheirObject(t *testing.T) {
 func TestRedirectsOfWorkloadsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, servertest.Config{})
-	w := newWorkload(t)
+	w := newWorkload(t, s)
 	var followed atomic.Int32
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
 	defer elsewhere.Close()

@@ -27,7 +27,7 @@ func (w *workload) connects() []string {
 func TestUpgradeThatFailsLeavesNoConnectionToTheWorkload(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, servertest.Config{})
-	w := newWorkload(t)
+	w := newWorkload(t, s)
 	plain, kubelet := address(w.plain), address(w.tls)
 	deploy(t, s.Client(t, servertest.Default), plain.IP.String(), int32(plain.Port), int32(kubelet.Port))
 	for name, tc := range map[string]struct {
@@ -80,7 +80,7 @@ func TestUpgradeThatFailsLeavesNoConnectionToTheWorkload(t *testing.T) {
 func TestCredentialsOfClientsDoNotReachWorkloads(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, servertest.Config{})
-	w := newWorkload(t)
+	w := newWorkload(t, s)
 	plain, kubelet := address(w.plain), address(w.tls)
 	deploy(t, s.Client(t, servertest.Default), plain.IP.String(), int32(plain.Port), int32(kubelet.Port))
 	for _, path := range w.connects() {
