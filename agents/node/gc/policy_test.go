@@ -197,8 +197,10 @@ func TestNotice(t *testing.T) {
 	}
 	p := ImagePolicy{MaxAge: time.Hour}
 	records := []imageRecord{
-		{id: "used", first: epoch, lastUse: epoch.Add(90 * time.Minute)}, {id: "old", first: epoch, lastUse: epoch.Add(time.Minute)},
-		{id: "never", first: epoch}, {id: "new", first: epoch.Add(2 * time.Hour)},
+		{id: "used", first: epoch, lastUse: epoch.Add(90 * time.Minute)},
+		{id: "old", first: epoch, lastUse: epoch.Add(time.Minute)},
+		{id: "never", first: epoch},
+		{id: "new", first: epoch.Add(2 * time.Hour)},
 	}
 	old, rest := p.aged(records, epoch, epoch.Add(2*time.Hour+time.Minute))
 	if diff := cmp.Diff([]string{"old", "never"}, ids(old)); diff != "" || len(rest) != 2 {
@@ -220,7 +222,12 @@ func TestExcess(t *testing.T) {
 		want                int64
 		percent             int
 	}{
-		{1000, 500, 0, 50}, {1000, 160, 0, 84}, {1000, 151, 49, 85}, {1000, 150, 50, 85}, {1000, 0, 200, 100}, {1000, 5000, 0, 0},
+		{1000, 500, 0, 50},
+		{1000, 160, 0, 84},
+		{1000, 151, 49, 85},
+		{1000, 150, 50, 85},
+		{1000, 0, 200, 100},
+		{1000, 5000, 0, 0},
 		{100 << 40, 1 << 40, 19 << 40, 99},
 	} {
 		want, percent := p.excess(tc.capacity, tc.available)

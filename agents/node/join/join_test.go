@@ -244,8 +244,12 @@ func TestServingRequest(t *testing.T) {
 		t.Errorf("without an address: %v", r)
 	}
 	r := servingRequest("a", []corev1.NodeAddress{
-		{Type: corev1.NodeHostName, Address: "a"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.9"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.1"},
-		{Type: corev1.NodeInternalDNS, Address: "a"}, {Type: corev1.NodeExternalIP, Address: "192.0.2.9"}, {Type: corev1.NodeInternalIP, Address: "no address"},
+		{Type: corev1.NodeHostName, Address: "a"},
+		{Type: corev1.NodeInternalIP, Address: "192.0.2.9"},
+		{Type: corev1.NodeInternalIP, Address: "192.0.2.1"},
+		{Type: corev1.NodeInternalDNS, Address: "a"},
+		{Type: corev1.NodeExternalIP, Address: "192.0.2.9"},
+		{Type: corev1.NodeInternalIP, Address: "no address"},
 	})
 	if !slices.Equal(r.DNSNames, []string{"a"}) || len(r.IPAddresses) != 2 || r.IPAddresses[0].String() != "192.0.2.1" || r.Subject.CommonName != "system:node:a" {
 		t.Errorf("%+v", r)

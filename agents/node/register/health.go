@@ -82,7 +82,7 @@ func (h *Health) Errors() []error {
 	return []error{h.last.RuntimeErr(), h.last.NetworkErr()}
 }
 
-// Known: the runtime has been asked.
+// Known tells whether the runtime has been asked.
 func (h *Health) Known() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -150,7 +150,10 @@ func TestForged(t *testing.T) {
 func TestResize(t *testing.T) {
 	t.Parallel()
 	s, h := newSource(t)
-	cpu := func(uid types.UID) string { q := h.active[uid].Spec.Containers[0].Resources.Requests["cpu"]; return q.String() }
+	cpu := func(uid types.UID) string {
+		q := h.active[uid].Spec.Containers[0].Resources.Requests["cpu"]
+		return q.String()
+	}
 	if err := (store{s}).Replace([]any{bound("a", "1", nil), bound("b", "500m", nil)}, ""); err != nil {
 		t.Fatal(err)
 	}
