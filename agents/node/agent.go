@@ -131,8 +131,14 @@ func (a *Agent) make(ctx context.Context) (err error) {
 		return err
 	}
 	a.classes = classes{client: a.client, known: map[string]string{}}
+	if cfg.Pulls.Providers != nil {
+		if err := cfg.Pulls.Providers(a.client); err != nil {
+			return err
+		}
+	}
 	a.images, err = image.Open(ctx, image.Config{
-		Images: a.runtime.Images(), Secrets: a.objects, Recorder: a.events, Log: log, Directory: cfg.DataDir,
+		Images: a.runtime.Images(), Secrets: a.objects, Recorder: a.events, Log: log, Directory: cfg.DataDir, Parallel: cfg.Pulls.Parallel,
+		QPS: cfg.Pulls.QPS, Burst: cfg.Pulls.Burst, Verify: cfg.Pulls.Verify, Allow: cfg.Pulls.Allow,
 	})
 	if err != nil {
 		return err
@@ -160,7 +166,7 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	}
 	a.dns = env.NewDNS(env.DNSConfig{
 		Node: &corev1.ObjectReference{Kind: "Node", Name: cfg.Name, UID: types.UID(cfg.Name)}, Servers: cfg.ClusterDNS,
-		Domain: cfg.ClusterDomain, Resolver: resolver, Recorder: a.events, Log: log,
+		Domain: cfg.ClusterDomain, Resolver: resolver, NodeIPs: cfg.given(), Recorder: a.events, Log: log,
 	})
 	a.makeNetwork()
 	if err := a.makeNode(); err != nil {
@@ -240,6 +246,7 @@ func (a *Agent) run(ctx context.Context) error {
 	part("probes", func(ctx context.Context) error { a.prober.Run(ctx); return nil })
 	part("workers", a.workers.Run)
 	part("garbage", a.garbage.Run)
+	part("names", a.checkNames)
 	part("node", a.node.Run)
 	part("pods", func(ctx context.Context) error {
 		if err := a.observed(ctx); err != nil {
@@ -256,6 +263,7 @@ func (a *Agent) run(ctx context.Context) error {
 	<-ctx.Done()
 	wg.Wait()
 	a.hooks.Wait()
+	a.images.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}

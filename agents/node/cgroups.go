@@ -89,7 +89,7 @@ func (a *Agent) keepCgroups(ctx context.Context) error {
 
 // podCgroup is a pod's, below where cgroups are mounted; "": it is not known.
 func (a *Agent) podCgroup(uid types.UID) string {
-	if a.cgroups == nil || a.runtime.CgroupDriver() == runtime.Systemd {
+	if a.cgroups == nil {
 		return ""
 	}
 	for _, pod := range a.source.Pods() {

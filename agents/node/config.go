@@ -56,6 +56,9 @@ type Config struct {
 	NoCPUQuota bool
 	// SeccompDefault: containers that say nothing have the runtime's profile.
 	SeccompDefault bool
+	// Pulls is how images are pulled, Keep how much is kept of what nobody uses; nil: as much as a kubelet keeps.
+	Pulls Pulls
+	Keep  *Keep
 
 	// ClusterDNS are the addresses of those who answer pods' questions for names, ClusterDomain is what their names end in.
 	ClusterDNS    []netip.Addr
@@ -112,6 +115,9 @@ func (c *Config) complete() error {
 	c.Hostname = cmp.Or(c.Hostname, c.Name)
 	c.PodLogs, c.ContainerLogs = cmp.Or(c.PodLogs, podLogs), cmp.Or(c.ContainerLogs, containerLogs)
 	c.ClusterDomain = cmp.Or(c.ClusterDomain, "cluster.local")
+	if c.Keep == nil {
+		c.Keep = new(Kept())
+	}
 	return nil
 }
 

@@ -26,9 +26,9 @@ func (a *Agent) makeGarbage() (err error) {
 	c := gc.Config{
 		Log: a.cfg.Log, Runtime: a.runtime.Service(), Images: a.runtime.Images(), Pods: wanted{a}, Reports: a.observer.Reports,
 		PodLogs: a.cfg.PodLogs, Links: a.cfg.ContainerLogs, Recorder: a.events,
-		Node: &corev1.ObjectReference{Kind: "Node", Name: a.cfg.Name, UID: types.UID(a.cfg.Name)},
+		Node: &corev1.ObjectReference{Kind: "Node", Name: a.cfg.Name, UID: types.UID(a.cfg.Name)}, ImagesRemoved: a.images.Prune,
 	}
-	c.Containers, c.Image, c.Logs = gc.Defaults()
+	c.Containers, c.Image, c.Logs = a.cfg.Keep.Containers, a.cfg.Keep.Images, a.cfg.Keep.Logs
 	a.garbage, err = gc.New(c)
 	return err
 }

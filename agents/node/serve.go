@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/server/healthz"
 
 	"github.com/rowlock-io/rowlock/agents/node/cri"
 	"github.com/rowlock-io/rowlock/agents/node/network"
@@ -26,12 +27,18 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	checkpoints, err := a.checkpoints()
+	if err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server, err := serve.New(serve.Config{
 		Node: a.cfg.Name, Certificate: certificate, ClientCAs: a.authority, Tokens: a.client.AuthenticationV1(),
 		SubjectAccess: a.client.AuthorizationV1(), Pods: a, Runtime: a.runtime.Service(), Stats: a.stats(),
-		Metrics: registry, Probes: a.probes, SystemLogs: systemLogs, Log: a.cfg.Log,
+		Metrics: registry, Probes: a.probes, SystemLogs: systemLogs, Checkpoints: checkpoints,
+		Configz: func() any { return a.cfg.configz(a.runtime.CgroupDriver()) },
+		Healthz: []healthz.HealthChecker{syncLoop(a.workers.Looped)}, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -45,9 +52,13 @@ func (a *Agent) serve(ctx context.Context) error {
 }
 
 func (a *Agent) stats() *stats.Provider {
+	pods := ""
+	if a.cgroups != nil {
+		pods = a.cgroups.All()
+	}
 	return stats.New(stats.Config{
 		Node: a.cfg.Name, Runtime: a.runtime.Service(), Images: a.runtime.Images(), Data: a.cfg.DataDir, PodLogs: a.cfg.PodLogs,
-		V2: cri.CgroupV2(), PodCgroup: a.podCgroup, Volumes: a.measured, Log: a.cfg.Log,
+		V2: cri.CgroupV2(), Pods: pods, PodCgroup: a.podCgroup, Volumes: a.measured, Log: a.cfg.Log,
 	})
 }
 

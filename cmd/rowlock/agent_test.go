@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -120,6 +121,7 @@ func TestLocalNode(t *testing.T) {
 	s := joinable(t)
 	cri := fakecri.Start(t, fakecri.Containerd())
 	l := localNode{dir: t.TempDir(), endpoint: cri.Endpoint(), node: nodeOptions{hostname: "here", addresses: addressOfTest(t)[0], maxPods: 10}}
+	l.node.pods.images.addFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
 	stop := l.start(t.Context(), l.join(s.Identity(servertest.Default).ClusterCA, s.URL), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	defer stop()
 	condition(t, s.Client(t, servertest.Default), "here", corev1.ConditionTrue, "")
@@ -142,6 +144,18 @@ func TestNodeOptions(t *testing.T) {
 		"a negative quantity":   {[]string{"--kube-reserved", "memory=-1"}, "cannot be negative"},
 		"something else":        {[]string{"--kube-reserved", "pods=1"}, `cannot reserve "pods" resource`},
 		"negative pods":         {[]string{"--max-pods", "-1"}, "must not be negative"},
+		"what is kept": {[]string{
+			"--image-gc-high-threshold", "70", "--image-gc-low-threshold", "60", "--container-log-max-size", "1Mi", "--container-log-max-files", "2",
+			"--maximum-dead-containers", "5", "--image-maximum-gc-age", "24h", "--registry-qps", "0",
+		}, ""},
+		"thresholds":        {[]string{"--image-gc-high-threshold", "70"}, "LowThresholdPercent 80 can not be higher than HighThresholdPercent 70"},
+		"one log":           {[]string{"--container-log-max-files", "1"}, "invalid MaxFiles 1, must be > 1"},
+		"no size":           {[]string{"--container-log-max-size", "long"}, "--container-log-max-size"},
+		"ages":              {[]string{"--image-maximum-gc-age", "1m"}, "must be longer than --minimum-image-ttl-duration"},
+		"no pulls":          {[]string{"--max-parallel-image-pulls", "0"}, "--max-parallel-image-pulls"},
+		"a policy":          {[]string{"--image-pull-credentials-verification-policy", "Sometimes"}, `"Sometimes" is none of`},
+		"a list for nobody": {[]string{"--preloaded-images-verification-allowlist", "busybox"}, "is for --image-pull-credentials-verification-policy=NeverVerifyAllowlistedImages"},
+		"half of providers": {[]string{"--image-credential-provider-config", "/x"}, "are needed together"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -27,7 +27,8 @@ var flagGroups = []struct {
 		"agent", "hostname-override", "node-ip", "node-labels", "register-with-taints", "provider-id", "container-runtime-endpoint",
 		"max-pods", "pods-per-core", "system-reserved", "kube-reserved", "pod-manifest-path", "pod-logs-dir", "pod-max-pids", "pod-network", "pod-cidr",
 		"cluster-dns", "cluster-domain", "resolv-conf", "cgroups-per-qos", "cgroup-root", "cgroup-driver", "cpu-cfs-quota", "seccomp-default",
-		"cni-conf-dir", "cni-bin-dir", "kubelet-port", "allowed-unsafe-sysctls",
+		"cni-conf-dir", "cni-bin-dir", "kubelet-port", "allowed-unsafe-sysctls", "image-", "container-log-", "registry-", "maximum-dead-",
+		"minimum-container-ttl-duration", "minimum-image-ttl-duration", "max-parallel-image-pulls", "preloaded-images-verification-allowlist",
 	}},
 	{"Services", []string{"service-cluster-ip-range", "service-node-port-range"}},
 	{"Authentication", []string{

@@ -29,6 +29,7 @@ type podOptions struct {
 	cniConfig      string
 	cniPlugins     []string
 	port           int32
+	images         imageOptions
 }
 
 func (o *podOptions) addFlags(fs *pflag.FlagSet) {
@@ -47,6 +48,7 @@ func (o *podOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.cniConfig, "cni-conf-dir", "/etc/cni/net.d", "directory where the container runtime looks for its network's configuration")
 	fs.StringSliceVar(&o.cniPlugins, "cni-bin-dir", []string{"/opt/cni/bin"}, "directories where the container runtime looks for CNI's plugins")
 	fs.Int32Var(&o.port, "kubelet-port", kubeletPort, "port of the node's own API, for logs, exec and metrics; 0: there is none")
+	o.images.addFlags(fs)
 	fs.StringSliceVar(&o.sysctls, "allowed-unsafe-sysctls", nil, "sysctls, or patterns that end in *, that pods may set though they reach beyond the pod")
 }
 
@@ -98,5 +100,5 @@ func (o *podOptions) complete(cfg *node.Config) error {
 	cfg.Cgroups = o.cgroups
 	cfg.CgroupRoot, cfg.CgroupDriver, cfg.PodPids, cfg.NoCPUQuota = o.cgroupRoot, o.cgroupDriver, o.maxPids, !o.quota
 	cfg.SeccompDefault, cfg.UnsafeSysctls = o.seccompDefault, o.sysctls
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.images.complete(cfg))...)
 }

@@ -122,6 +122,9 @@ func (m *Manager) literal(name cm.CgroupName) string {
 	return name.ToCgroupfs()
 }
 
+// All is the cgroup that all pods are in, below a mount.
+func (m *Manager) All() string { return m.literal(m.top) }
+
 // Parent is the pod's cgroup, as runtimes want to hear it.
 func (m *Manager) Parent(pod *corev1.Pod) (string, error) {
 	name, err := m.name(pod)

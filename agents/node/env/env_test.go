@@ -136,6 +136,15 @@ func TestMake(t *testing.T) {
 			env:  []corev1.EnvVar{{Name: "S", Value: "$(B) is over $(A)"}},
 			want: "A=first $(B)\nB=of secret\na.b-c=odd\nP_B=of secret\nP_S=hidden\nS=of secret is over first $(B)\n",
 		},
+		"names that are no identifiers": { // what a shell makes of them is its own affair
+			from: []corev1.EnvFromSource{
+				{Prefix: "1-", ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref("config")}},
+				{Prefix: "$_-", SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("secret")}},
+				{Prefix: "#@!", SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref("secret")}},
+			},
+			env:  []corev1.EnvVar{{Name: "a-b c", Value: "$(1-a.b-c), $($_-S)"}},
+			want: "1-A=first $(B)\n1-B=of config\n1-a.b-c=odd\n$_-B=of secret\n$_-S=hidden\n#@!B=of secret\n#@!S=hidden\na-b c=odd, hidden\n",
+		},
 		"keys": {
 			env: []corev1.EnvVar{
 				{Name: "C", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref("config"), Key: "B"}}},

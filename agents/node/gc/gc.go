@@ -65,6 +65,9 @@ type Config struct {
 	Containers ContainerPolicy
 	Image      ImagePolicy
 	Logs       LogPolicy
+	// ImagesRemoved is called when images were removed, with those that were left of a list that was made at that time; nil: nobody needs to
+	// know.
+	ImagesRemoved func(ctx context.Context, left []string, listed time.Time)
 	// Usage is the space of a file system; nil: as the system says.
 	Usage func(directory string) (capacity, available uint64, err error)
 }
@@ -106,9 +109,11 @@ func (c *Collector) Run(ctx context.Context) error {
 	all.Go(func() {
 		c.every(ctx, containersEvery, c.CollectContainers, events.ContainerGCFailed, 0)
 	})
-	all.Go(func() {
-		c.every(ctx, imagesEvery, c.CollectImages, events.ImageGCFailed, 1)
-	})
+	if c.Image.High < 100 || c.Image.MaxAge > 0 { // or images are never removed, however full the disk
+		all.Go(func() {
+			c.every(ctx, imagesEvery, c.CollectImages, events.ImageGCFailed, 1)
+		})
+	}
 	if c.Logs.MaxSize >= 0 {
 		all.Go(func() {
 			tick(ctx, c.Logs.Every, func() { c.RotateLogs(ctx) })

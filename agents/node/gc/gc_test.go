@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -252,8 +253,15 @@ func TestOneFails(t *testing.T) {
 func TestImages(t *testing.T) {
 	t.Parallel()
 	var capacity, available uint64 = 100 << 20, 50 << 20
+	var left []string
 	r := start(t, func(c *gc.Config) {
 		c.Image.MinAge = 0
+		c.ImagesRemoved = func(_ context.Context, ids []string, listed time.Time) {
+			if listed.IsZero() || time.Since(listed) > time.Minute {
+				t.Errorf("images were listed at %v", listed)
+			}
+			left = append(left, strconv.Itoa(len(ids)))
+		}
 		c.Usage = func(string) (uint64, uint64, error) { return capacity, available, nil }
 	})
 	mounted := fakecri.Image("mounted")
@@ -312,6 +320,9 @@ func TestImages(t *testing.T) {
 	}
 	if diff := cmp.Diff(kept, names()); diff != "" {
 		t.Errorf("all that are not used:\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"5", "3", "3"}, left); diff != "" { // and nothing where none were removed
+		t.Errorf("how many were left each time that some were removed:\n%s", diff)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -37,8 +38,9 @@ func (p ImagePolicy) check() error {
 
 // imageRecords are what is known of images: no runtime tells when one was pulled or used.
 type imageRecords struct {
-	mu sync.Mutex
-	of map[string]*imageRecord // by id
+	mu      sync.Mutex
+	of      map[string]*imageRecord // by id
+	removed bool                    // some were, of which nobody was told
 }
 
 type imageRecord struct {
@@ -143,6 +145,7 @@ func (c *Collector) CollectImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer c.tell(ctx, now)
 	old, images := c.Image.aged(images, c.began, now)
 	var errs []error
 	for _, i := range old {
@@ -188,8 +191,20 @@ func (c *Collector) RemoveUnusedImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer c.tell(ctx, now)
 	_, err = c.free(ctx, images, math.MaxInt64, now)
 	return err
+}
+
+// tell tells which images are left, when some were removed.
+func (c *Collector) tell(ctx context.Context, listed time.Time) {
+	c.records.mu.Lock()
+	removed, left := c.records.removed, slices.Sorted(maps.Keys(c.records.of))
+	c.records.removed = false
+	c.records.mu.Unlock()
+	if removed && c.ImagesRemoved != nil {
+		c.ImagesRemoved(ctx, left, listed)
+	}
 }
 
 // free removes images until so much is freed.
@@ -221,6 +236,7 @@ func (c *Collector) removeImage(ctx context.Context, i imageRecord) error {
 	c.records.mu.Lock()
 	defer c.records.mu.Unlock()
 	delete(c.records.of, i.id)
+	c.records.removed = true
 	return nil
 }
 

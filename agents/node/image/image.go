@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	grpcstatus "google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -182,7 +183,8 @@ func (m *Manager) Wait() { m.late.Wait() }
 func (m *Manager) user(ctx context.Context, spec *runtimeapi.ImageSpec) (Image, error) {
 	status, err := m.Images.ImageStatus(ctx, spec, false)
 	if err != nil {
-		return Image{}, &podstatus.Waiting{Reason: "CreateContainerConfigError", Message: err.Error()}
+		st, _ := grpcstatus.FromError(err)
+		return Image{}, &podstatus.Waiting{Reason: "CreateContainerConfigError", Message: st.Message()}
 	}
 	image := Image{Ref: spec.Image}
 	switch i := status.GetImage(); {

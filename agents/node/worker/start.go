@@ -37,7 +37,7 @@ func (s *pass) start(ctx context.Context, a plan.StartContainer) error {
 	}
 	image, err := s.Images.Ensure(ctx, s.pod, a.Spec, sandbox)
 	if err != nil {
-		return err
+		return s.unpulled(ctx, a.Spec, err)
 	}
 	calls := context.WithoutCancel(ctx)
 	config, err := s.containerConfig(ctx, a, image)
@@ -84,6 +84,21 @@ func (s *pass) refuse(c *corev1.Container, id, reason string, err error) error {
 	}
 	s.event(s.pod, c, id, corev1.EventTypeWarning, events.FailedToCreateContainer, "Error: "+waiting.Message)
 	return waiting
+}
+
+// unpulled records that there is no container for lack of its image. Events say it in a word, but when the image is there and something
+// about it is not known.
+func (s *pass) unpulled(ctx context.Context, c *corev1.Container, err error) error {
+	var waiting *podstatus.Waiting
+	if ctx.Err() != nil || !errors.As(err, &waiting) {
+		return err
+	}
+	why := waiting.Reason
+	if why == createConfigError {
+		why = waiting.Message
+	}
+	s.event(s.pod, c, "", corev1.EventTypeWarning, events.FailedToCreateContainer, "Error: "+why)
+	return err
 }
 
 func (s *pass) containerConfig(ctx context.Context, a plan.StartContainer, image Image) (*runtimeapi.ContainerConfig, error) {

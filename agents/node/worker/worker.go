@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -73,9 +74,10 @@ type Workers struct {
 	// Status is what the API is told.
 	Status *Writer
 
-	began time.Time
-	check chan struct{}
-	wg    sync.WaitGroup
+	began  time.Time
+	check  chan struct{}
+	wg     sync.WaitGroup
+	looped atomic.Int64 // when the loop last came round, in nanoseconds
 
 	mu     sync.Mutex
 	start  func(*worker) // nil: not running
@@ -106,6 +108,7 @@ func (w *Workers) Run(ctx context.Context) error {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
+		w.looped.Store(time.Now().UnixNano())
 		select {
 		case <-ctx.Done():
 			w.mu.Lock()
@@ -118,6 +121,14 @@ func (w *Workers) Run(ctx context.Context) error {
 		}
 		w.orphans(ctx)
 	}
+}
+
+// Looped is when the workers' own loop last came round, which it does every few seconds; zero: it does not run yet.
+func (w *Workers) Looped() time.Time {
+	if at := w.looped.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
 }
 
 // Set says that the pod is wanted, as it was admitted, or that it changed. It does not wait for anything.

@@ -164,6 +164,18 @@ func TestImageError(t *testing.T) {
 		if w := got.ContainerStatuses[0].State.Waiting; got.Phase != corev1.PodPending || w == nil || w.Reason != "ErrImagePull" || w.Message != "no such image" {
 			t.Errorf("status without an image: %+v", got)
 		}
+		if !slices.Contains(n.recorded(), "Warning Failed Error: ErrImagePull") {
+			t.Error("no event of a container that lacks its image")
+		}
+		n.mu.Lock()
+		n.machine.image = func(*corev1.Container) error {
+			return &podstatus.Waiting{Reason: "CreateContainerConfigError", Message: "the image's user is not known"}
+		}
+		n.mu.Unlock()
+		after(20 * time.Second)
+		if !slices.Contains(n.recorded(), "Warning Failed Error: the image's user is not known") {
+			t.Error("no event of an image of which something is not known")
+		}
 		n.mu.Lock()
 		n.machine.image = func(*corev1.Container) error { return nil }
 		n.mu.Unlock()

@@ -1,0 +1,114 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+)
+
+// TestNames: variables have the names that they are given, whether a shell can use them or not (KEP-4369).
+func TestNames(t *testing.T) {
+	p := pod("a")
+	want := map[string]string{"data-1": "1", "1-data": "2", "$_-data": "3", "#@!data": "4"}
+	for name, value := range want {
+		p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, corev1.EnvVar{Name: name, Value: value})
+	}
+	a := start(t, p)
+	a.until("a pod that runs", func() bool { p := a.pod("a"); return p != nil && p.Status.Phase == corev1.PodRunning })
+	got := map[string]string{}
+	for _, v := range a.runtime.ContainerConfig(a.runtime.Container("c").Id).Envs {
+		got[v.Key] = string(v.Value)
+	}
+	for name, value := range want {
+		if got[name] != value {
+			t.Errorf("the runtime was given %q for %s, want %q", got[name], name, value)
+		}
+	}
+}
+
+// TestProviders: programs that know credentials are asked for before anything runs, and one that is not there ends the start.
+func TestProviders(t *testing.T) {
+	a := start(t)
+	a.until("a node", func() bool { return len(a.runtime.Calls("Status")) > 0 })
+	a.stop()
+	asked := 0
+	a.cfg.Pulls.Providers = func(client kubernetes.Interface) error {
+		if client == nil {
+			t.Error("there is no client")
+		}
+		asked++
+		return io.ErrUnexpectedEOF
+	}
+	if err := Run(t.Context(), a.cfg); err == nil || asked != 1 {
+		t.Errorf("asked %d times, %v", asked, err)
+	}
+}
+
+// TestConfigz: the configuration is shown as a kubelet shows it, and says nothing that is not so.
+func TestConfigz(t *testing.T) {
+	keep := Kept()
+	keep.Images.High = 70
+	cfg := Config{
+		Name: "n1", DataDir: t.TempDir(), Runtime: "unix:///x", API: &rest.Config{}, Keep: &keep, Cgroups: true,
+		Reserved: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("200m")}, Pulls: Pulls{QPS: 5, Burst: 10},
+	}
+	if err := cfg.complete(); err != nil {
+		t.Fatal(err)
+	}
+	shown := cfg.configz("systemd")
+	data, err := json.Marshal(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got kubeletv1beta1.KubeletConfiguration
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Kind != "KubeletConfiguration" || got.MaxPods != 110 || *got.ImageGCHighThresholdPercent != 70 || got.ContainerLogMaxSize != "10Mi" ||
+		got.CgroupDriver != "systemd" || got.SystemReserved["cpu"] != "200m" || *got.RegistryPullQPS != 5 || *got.CPUCFSQuota != true || *got.PodPidsLimit != -1 {
+		t.Errorf("%s", data)
+	}
+	all, _ := shown.(map[string]any)
+	for _, name := range []string{"logging", "authentication", "syncFrequency", "memorySwap", "cpuManagerPolicy"} {
+		if all == nil || all[name] != nil {
+			t.Errorf("%s is shown: %s", name, data)
+		}
+	}
+}
+
+// TestHealthz: the loop is well while it comes round.
+func TestHealthz(t *testing.T) {
+	age := time.Duration(0)
+	check := syncLoop(func() time.Time {
+		if age < 0 {
+			return time.Time{}
+		}
+		return time.Now().Add(-age)
+	})
+	for _, tt := range []struct {
+		age time.Duration
+		ok  bool
+	}{{0, true}, {4 * time.Minute, true}, {6 * time.Minute, false}, {-1, true}} {
+		age = tt.age
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "/healthz/syncloop", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check.Check(req); (err == nil) != tt.ok {
+			t.Errorf("after %v: %v", tt.age, err)
+		}
+	}
+	if !slices.Equal([]string{check.Name()}, []string{"syncloop"}) {
+		t.Error(check.Name())
+	}
+}
