@@ -26,6 +26,7 @@ import (
 	"github.com/rowlock-io/rowlock/agents/node/gc"
 	"github.com/rowlock-io/rowlock/agents/node/hook"
 	"github.com/rowlock-io/rowlock/agents/node/image"
+	"github.com/rowlock-io/rowlock/agents/node/metrics"
 	"github.com/rowlock-io/rowlock/agents/node/network"
 	"github.com/rowlock-io/rowlock/agents/node/objects"
 	"github.com/rowlock-io/rowlock/agents/node/observe"
@@ -51,6 +52,7 @@ type Agent struct {
 	volumes  *volume.Manager
 	prober   *probe.Prober
 	probes   *prometheus.Registry
+	metrics  *metrics.Metrics
 	hooks    *hook.Runner
 	cgroups  *cgroup.Manager // nil: they are not kept
 	dns      *env.DNS
@@ -79,7 +81,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("node: %w", err)
 		}
 	}
-	a := &Agent{cfg: cfg}
+	a := &Agent{cfg: cfg, metrics: metrics.New(cfg.Metrics, cfg.Name)}
 	var err error
 	if a.client, err = cfg.client(0); err != nil {
 		return fmt.Errorf("node: %w", err)
@@ -89,9 +91,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer shutdown()
-	a.runtime, err = runtime.Dial(ctx, cfg.Runtime, runtime.Options{
-		Log: cfg.Log, ImageEndpoint: cfg.Images, CgroupDriver: cfg.CgroupDriver, Wait: runtimeWait,
-	})
+	a.runtime, err = a.dial(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -122,7 +122,7 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	cfg, log := &a.cfg, a.cfg.Log
 	service := a.runtime.Service()
 	changed := func(uid types.UID) { a.workers.Changed(uid) } // workers are made last
-	a.observer = observe.New(observe.Config{Runtime: service, Name: a.runtime.Name(), Changed: changed, Log: log})
+	a.observer = observe.New(observe.Config{Runtime: service, Name: a.runtime.Name(), Changed: changed, Listed: a.metrics.Listed, Log: log})
 	a.objects = objects.New(objects.Config{Client: a.client, Changed: func(uid types.UID) {
 		a.volumes.Changed(uid)
 		changed(uid) // the pod may wait for it
@@ -175,6 +175,7 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	if err := a.makePods(); err != nil {
 		return err
 	}
+	a.metrics.Watch(a.present)
 	return a.makeGarbage()
 }
 
@@ -218,7 +219,7 @@ func (a *Agent) makePods() error {
 		Links: cfg.ContainerLogs, RuntimeName: a.runtime.Name(), Runtime: a.runtime.Service(), Observer: observer{a.observer},
 		Images: images{a.images}, Environment: environment{a}, Volumes: a.volumes, Objects: a.objects, Hooks: hooks{a.hooks},
 		Probes: a.prober, Cgroups: own, Handler: a.classes.handler, RecursiveReadOnly: a.handlerReadOnly, NetworkReady: a.health.Network,
-		NodeIPs: a.nodeIPs, API: a.source.API, Settled: a.source.Retry, Client: a.client, Events: a.events, Log: cfg.Log,
+		NodeIPs: a.nodeIPs, API: a.source.API, Settled: a.source.Retry, Meter: a.metrics, Client: a.client, Events: a.events, Log: cfg.Log,
 	})
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -79,6 +80,8 @@ type Config struct {
 	// Version is that of Kubernetes which the agent stands for.
 	Version string
 
+	// Metrics is where the node's series are, beside what others have there; nil: a registry of its own.
+	Metrics *prometheus.Registry
 	// API is how the cluster is reached.
 	API *rest.Config
 	Log *slog.Logger
@@ -115,6 +118,9 @@ func (c *Config) complete() error {
 	c.Hostname = cmp.Or(c.Hostname, c.Name)
 	c.PodLogs, c.ContainerLogs = cmp.Or(c.PodLogs, podLogs), cmp.Or(c.ContainerLogs, containerLogs)
 	c.ClusterDomain = cmp.Or(c.ClusterDomain, "cluster.local")
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
 	if c.Keep == nil {
 		c.Keep = new(Kept())
 	}

@@ -7,8 +7,6 @@ import (
 	"net"
 	"strconv"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/server/healthz"
 
@@ -31,12 +29,10 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server, err := serve.New(serve.Config{
 		Node: a.cfg.Name, Certificate: certificate, ClientCAs: a.authority, Tokens: a.client.AuthenticationV1(),
 		SubjectAccess: a.client.AuthorizationV1(), Pods: a, Runtime: a.runtime.Service(), Stats: a.stats(),
-		Metrics: registry, Probes: a.probes, SystemLogs: systemLogs, Checkpoints: checkpoints,
+		Metrics: a.metrics.Gatherer(), Requests: a.metrics.Requests, Probes: a.probes, SystemLogs: systemLogs, Checkpoints: checkpoints,
 		Configz: func() any { return a.cfg.configz(a.runtime.CgroupDriver()) },
 		Healthz: []healthz.HealthChecker{syncLoop(a.workers.Looped)}, Log: a.cfg.Log,
 	})

@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/client-go/kubernetes"
@@ -32,6 +35,81 @@ func TestNames(t *testing.T) {
 	for name, value := range want {
 		if got[name] != value {
 			t.Errorf("the runtime was given %q for %s, want %q", got[name], name, value)
+		}
+	}
+}
+
+// TestMetrics: what a node does is counted in the kubelet's series.
+func TestMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	a := start(t)
+	a.stop()
+	a.cfg.Metrics = registry
+	p := pod("a")
+	if err := a.client.Tracker().Add(p); err != nil {
+		t.Fatal(err)
+	}
+	a.run()
+	a.until("a pod that runs", func() bool { p := a.pod("a"); return p != nil && p.Status.Phase == corev1.PodRunning })
+	value := func(name string, labels ...string) float64 {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.Metric {
+				var got []string
+				for _, l := range m.Label {
+					got = append(got, l.GetName()+"="+l.GetValue())
+				}
+				if f.GetName() == name && slices.Equal(got, labels) {
+					return m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				}
+			}
+		}
+		return -1
+	}
+	a.until("a container that is seen to run", func() bool { return value("kubelet_running_containers", "container_state=running") == 1 })
+	for _, tt := range []struct {
+		name   string
+		labels []string
+		exact  float64 // 0: some
+	}{
+		{"kubelet_node_name", []string{"node=n1"}, 1},
+		{"kubelet_running_pods", nil, 1},
+		{"kubelet_desired_pods", []string{"static=false"}, 1},
+		{"kubelet_active_pods", []string{"static=false"}, 1},
+		{"kubelet_started_pods_total", nil, 1},
+		{"kubelet_started_containers_total", []string{"container_type=container"}, 1},
+		{"kubelet_pod_start_duration_seconds", nil, 1},
+		{"kubelet_pod_worker_duration_seconds", []string{"operation_type=create"}, 1},
+		{"kubelet_run_podsandbox_duration_seconds", []string{"runtime_handler="}, 1},
+		{"kubelet_runtime_operations_total", []string{"operation_type=create_container"}, 1},
+		{"kubelet_runtime_operations_total", []string{"operation_type=image_status"}, 0},
+		{"kubelet_pleg_relist_duration_seconds", nil, 0},
+		{"kubelet_pleg_last_seen_seconds", nil, 0},
+		{"go_goroutines", nil, 0},
+	} {
+		if got := value(tt.name, tt.labels...); got <= 0 || tt.exact != 0 && got != tt.exact {
+			t.Errorf("%s %v is %v", tt.name, tt.labels, got)
+		}
+	}
+}
+
+// TestQuietly: what upstream's client calls an error is shown to who looks closely.
+func TestQuietly(t *testing.T) {
+	for level, want := range map[slog.Level]string{slog.LevelInfo: "", slog.LevelDebug: "level=DEBUG msg=broken a=b\n"} {
+		var out strings.Builder
+		drop := func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+		log := slog.New(quietly{slog.NewTextHandler(&out, &slog.HandlerOptions{Level: level, ReplaceAttr: drop})})
+		log.With("a", "b").Error("broken")
+		if out.String() != want {
+			t.Errorf("at %v it says %q, want %q", level, out.String(), want)
 		}
 	}
 }

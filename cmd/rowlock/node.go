@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -22,6 +23,8 @@ func (o *nodeOptions) run(ctx context.Context, place nodePlace, log *slog.Logger
 	if err != nil {
 		return err
 	}
+	cfg.Metrics = prometheus.NewRegistry()
+	place.Join.Metrics = cfg.Metrics
 	member, err := join.Join(ctx, place.Join)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -53,6 +54,9 @@ type Config struct {
 	Authority []byte
 	// Issue makes the first certificate where there is no token: the server in the same process does. Optional.
 	Issue func(node string) (cert, key []byte, err error)
+
+	// Metrics has series of the node's certificates, as kubelets have them; nil: nobody wants them.
+	Metrics prometheus.Registerer
 
 	UserAgent string
 	Log       *slog.Logger
@@ -189,11 +193,12 @@ func (m *Member) Run(ctx context.Context) error {
 	manager, err := certificate.NewManager(&certificate.Config{
 		Name: "node client certificate", SignerName: certificatesv1.KubeAPIServerClientKubeletSignerName,
 		Template: m.request(), GetUsages: certificate.DefaultKubeletClientGetUsages,
-		CertificateStore: told{m.store, m.cfg.Log, "client"}, ClientsetFn: m.client, Ctx: &ctx,
+		CertificateStore: told{m.store, m.cfg.Log, "client"}, ClientsetFn: m.client, Ctx: &ctx, CertificateRenewFailure: m.clientFailures(),
 	})
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
+	m.countDown(clientLife, manager)
 	manager.Start() // it ends with its context; upstream has nothing to wait for
 	<-ctx.Done()
 	return nil

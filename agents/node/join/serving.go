@@ -33,11 +33,12 @@ func (m *Member) Serving(ctx context.Context, client kubernetes.Interface, addre
 		GetUsages:        certificate.DefaultKubeletServingGetUsages,
 		CertificateStore: told{&store{path: m.path(servingFile)}, m.cfg.Log, "serving"},
 		ClientsetFn:      func(*tls.Certificate) (kubernetes.Interface, error) { return client, nil },
-		Ctx:              &ctx,
+		Ctx:              &ctx, CertificateRenewFailure: m.servingFailures(), CertificateRotation: m.rotations(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
+	m.countDown(servingLife, manager)
 	manager.Start() // it ends with its context; upstream has nothing to wait for
 	return &Serving{manager}, nil
 }

@@ -108,6 +108,9 @@ const doubt = time.Minute
 // relist asks for everything, and has pods looked at that have changed.
 func (o *Observer) relist(ctx context.Context) {
 	l, err := o.list(ctx, "")
+	if o.Listed != nil {
+		o.Listed(l.at)
+	}
 	if err != nil {
 		o.outage(ctx, err)
 		return

@@ -34,7 +34,9 @@ type Config struct {
 	Name    string // the runtime's, for ids of containers
 	// Changed is called when something of a pod has changed. It must not wait.
 	Changed func(types.UID)
-	Log     *slog.Logger
+	// Listed is called after each list of all, which began then; nil: nobody counts them.
+	Listed func(began time.Time)
+	Log    *slog.Logger
 	// Relist is the time between two lists; 0: a second. WithEvents is the same while events come; 0: ten.
 	Relist, WithEvents time.Duration
 	// Threshold is how old the last list may be; 0: three minutes.

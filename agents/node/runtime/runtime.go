@@ -36,6 +36,9 @@ type Options struct {
 	ImageEndpoint string
 	// CgroupDriver is that of a runtime that does not tell it; "": Cgroupfs.
 	CgroupDriver string
+	// Around and AroundImages are put before the services, so that all calls go through them; nil: nothing is.
+	Around       func(internalapi.RuntimeService) internalapi.RuntimeService
+	AroundImages func(internalapi.ImageManagerService) internalapi.ImageManagerService
 }
 
 // Handler is what a runtime handler can, which a RuntimeClass names. The one with no name is the default.
@@ -104,6 +107,9 @@ func dial(ctx context.Context, endpoint string, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, explain(endpoint, o.Answer, err)
 	}
+	if o.Around != nil {
+		service = o.Around(service)
+	}
 	r := &Runtime{log: o.Log, service: service}
 	if o.ImageEndpoint == "" {
 		o.ImageEndpoint = endpoint
@@ -111,6 +117,9 @@ func dial(ctx context.Context, endpoint string, o Options) (*Runtime, error) {
 	if r.images, err = criclient.NewRemoteImageService(answer, o.ImageEndpoint, o.Timeout, nil, false); err != nil {
 		_ = service.Close(ctx)
 		return nil, explain(o.ImageEndpoint, o.Answer, err)
+	}
+	if o.AroundImages != nil {
+		r.images = o.AroundImages(r.images)
 	}
 	if err := r.learn(answer, o.CgroupDriver); err != nil {
 		return nil, errors.Join(explain(endpoint, o.Answer, err), r.Close(ctx))

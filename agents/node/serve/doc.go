@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -52,8 +53,10 @@ type Config struct {
 	Healthz []healthz.HealthChecker
 	// Configz is the node's configuration, in the kubelet's form; nil: it is not shown.
 	Configz func() any
-	Metrics prometheus.Gatherer
-	Probes  prometheus.Gatherer // nil: none
+	// Requests is put before all else, to count what is asked; nil: nothing is.
+	Requests func(http.Handler) http.Handler
+	Metrics  prometheus.Gatherer
+	Probes   prometheus.Gatherer // nil: none
 	// SystemLogs is the directory of the machine's logs; "": they are not shown.
 	SystemLogs string
 	// Checkpoints is the directory that checkpoints of containers are written to; "": none are made.

@@ -42,6 +42,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.handler = s.counted(guard.protect(s.routes()))
+	if cfg.Requests != nil {
+		s.handler = cfg.Requests(s.handler)
+	}
 	return s, nil
 }
 

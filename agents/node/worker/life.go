@@ -25,6 +25,7 @@ type worker struct {
 	name string
 	log  *slog.Logger
 	wake chan struct{}
+	seen time.Time
 
 	// What it was told, and how far it has come; guarded by the workers' mu.
 	want    *corev1.Pod // nil: only the runtime has it
@@ -141,6 +142,9 @@ func (p *worker) turn(ctx context.Context) (again time.Duration, finished bool) 
 	p.cancel = cancel
 	p.mu.Unlock()
 
+	if p.Meter != nil {
+		defer p.meter(phase, p.started, time.Now())
+	}
 	done, again, err := false, resync, error(nil)
 	switch {
 	case pod == nil:

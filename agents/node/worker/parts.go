@@ -117,5 +117,16 @@ type Cgroups interface {
 	Remove(ctx context.Context, uid types.UID) error
 }
 
+// Meter counts what workers do.
+type Meter interface {
+	// Turned is one look at a pod: create for the first, sync, kill or terminated.
+	Turned(operation string, took time.Duration)
+	// Ran is a pod that runs, so long after it was first seen.
+	Ran(took time.Duration)
+	// PodStarted is a sandbox that was asked for, ContainerStarted a container, of a kind, and the reason why it did not start; "": it did.
+	PodStarted(err error)
+	ContainerStarted(kind, failure string)
+}
+
 // Users are a pod's part of the node's user IDs.
 type Users = runtimeapi.UserNamespace

@@ -108,6 +108,7 @@ func (s *pass) act(ctx context.Context, a plan.Action) error {
 			s.backoffs.Next(a.Spec.Name, a.Exited, time.Now())
 		}
 		err := s.start(ctx, a)
+		s.meterContainer(ctx, a.Spec, err)
 		var waiting *podstatus.Waiting
 		switch {
 		case err == nil:
@@ -177,6 +178,9 @@ func (s *pass) sandboxConfig(ctx context.Context) (*runtimeapi.PodSandboxConfig,
 func (s *pass) createSandbox(ctx context.Context, a plan.CreateSandbox) error {
 	s.attempt, s.frame, s.config = a.Attempt, nil, nil
 	err := s.runSandbox(context.WithoutCancel(ctx))
+	if s.Meter != nil && ctx.Err() == nil {
+		s.Meter.PodStarted(err)
+	}
 	if err == nil || ctx.Err() != nil || errors.Is(err, errReported) { // a pod that is to end need not have one
 		return err
 	}

@@ -41,7 +41,7 @@ func (p *worker) sync(ctx context.Context, pod *corev1.Pod) (done bool, again ti
 	p.mu.Unlock()
 	p.resizing(pod, have)
 	status := p.report(pod, have, evicted, false)
-	p.Status.Set(pod, status)
+	p.tell(pod, status)
 	if over(status.Phase) {
 		return true, 0, nil
 	}
@@ -70,7 +70,7 @@ func (p *worker) sync(ctx context.Context, pod *corev1.Pod) (done bool, again ti
 	}
 	if s.acted || !maps.Equal(waited, p.waiting) {
 		if have, err := p.look(ctx, pod); err == nil {
-			p.Status.Set(pod, p.report(pod, have, nil, false))
+			p.tell(pod, p.report(pod, have, nil, false))
 		}
 	}
 	return false, min(max(time.Until(s.until), 0), p.rest(pod)), s.failed

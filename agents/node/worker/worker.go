@@ -63,9 +63,11 @@ type Config struct {
 	API func(types.UID) *corev1.Pod
 	// Settled is called when a pod has come to its end, or has other resources than before: there may be room for another.
 	Settled func()
-	Client  kubernetes.Interface
-	Events  record.EventRecorder
-	Log     *slog.Logger
+	// Meter counts what is done; nil: nobody does.
+	Meter  Meter
+	Client kubernetes.Interface
+	Events record.EventRecorder
+	Log    *slog.Logger
 }
 
 // Workers are those of a node.
@@ -276,7 +278,7 @@ func (w *Workers) Known(uid types.UID) bool {
 }
 
 func (w *Workers) add(p *worker) {
-	p.wake, p.stopped = make(chan struct{}, 1), make(chan struct{})
+	p.wake, p.stopped, p.seen = make(chan struct{}, 1), make(chan struct{}), time.Now()
 	p.log = w.Log.With("pod", p.name, "podUID", p.uid)
 	w.pods[p.uid] = p
 	if w.start != nil {
