@@ -129,6 +129,9 @@ func TestFiguresOfNodes(t *testing.T) {
 	if _, err := client.MetricsV1beta1().NodeMetricses().List(ctx, metav1.ListOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("without nodes: %v", err)
 	}
+	if _, err := kube.RbacV1().ClusterRoles().Get(ctx, "system:aggregated-metrics-reader", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the role without nodes: %v", err)
+	}
 	m.node(t, kube, "simulated", map[string]string{"rowlock.io/simulated": "true"})
 	m.node(t, kube, "one", map[string]string{"disk": "fast"})
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
@@ -140,6 +143,10 @@ func TestFiguresOfNodes(t *testing.T) {
 	awaitGroup(ctx, t, kube)
 	if m.asked.Load() != 0 {
 		t.Error("a node was asked before anybody wanted to know")
+	}
+	role, err := kube.RbacV1().ClusterRoles().Get(ctx, "system:aggregated-metrics-reader", metav1.GetOptions{})
+	if err != nil || role.Labels["rbac.authorization.k8s.io/aggregate-to-view"] != "true" || role.Rules[0].APIGroups[0] != "metrics.k8s.io" {
+		t.Errorf("role of who may see figures: %v %+v", err, role)
 	}
 	list, err := client.MetricsV1beta1().NodeMetricses().List(ctx, metav1.ListOptions{})
 	if err != nil {

@@ -50,6 +50,7 @@ type Agent struct {
 	services *env.Services
 	images   *image.Manager
 	volumes  *volume.Manager
+	users    *users
 	prober   *probe.Prober
 	probes   *prometheus.Registry
 	metrics  *metrics.Metrics
@@ -152,6 +153,9 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if a.users, err = newUsers(filepath.Join(cfg.DataDir, "pods"), cfg.MaxPods, a.runtime.Handler, log); err != nil {
+		return err
+	}
 	a.probes = prometheus.NewRegistry()
 	a.prober = probe.New(probe.Config{Runtime: service, Recorder: a.events, Log: log, Changed: changed, Metrics: a.probes})
 	a.hooks = hook.New(hook.Config{Runtime: service, Recorder: a.events, Log: log})
@@ -217,9 +221,9 @@ func (a *Agent) makePods() error {
 			SeccompDefault: cfg.SeccompDefault, CgroupV2: v2, SwapController: cri.SwapController(), NoCPUQuota: cfg.NoCPUQuota, KillGroup: v2,
 		},
 		Links: cfg.ContainerLogs, RuntimeName: a.runtime.Name(), Runtime: a.runtime.Service(), Observer: observer{a.observer},
-		Images: images{a.images}, Environment: environment{a}, Volumes: a.volumes, Objects: a.objects, Hooks: hooks{a.hooks},
+		Images: images{a.images}, Environment: environment{a}, Volumes: podVolumes{a.volumes, a.users}, Objects: a.objects, Hooks: hooks{a.hooks},
 		Probes: a.prober, Cgroups: own, Handler: a.classes.handler, RecursiveReadOnly: a.handlerReadOnly, NetworkReady: a.health.Network,
-		NodeIPs: a.nodeIPs, API: a.source.API, Settled: a.source.Retry, Meter: a.metrics, Client: a.client, Events: a.events, Log: cfg.Log,
+		NodeIPs: a.nodeIPs, API: a.source.API, Settled: a.source.Retry, Meter: a.metrics, Users: a.users.of, Client: a.client, Events: a.events, Log: cfg.Log,
 	})
 	return nil
 }

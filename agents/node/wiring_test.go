@@ -14,10 +14,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 )
+
+// registered waits for the node.
+func (a *agent) registered() {
+	a.t.Helper()
+	a.until("a node", func() bool {
+		_, err := a.client.CoreV1().Nodes().Get(context.Background(), "n1", metav1.GetOptions{})
+		return err == nil
+	})
+}
 
 // TestNames: variables have the names that they are given, whether a shell can use them or not (KEP-4369).
 func TestNames(t *testing.T) {
@@ -43,6 +53,7 @@ func TestNames(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	a := start(t)
+	a.registered()
 	a.stop()
 	a.cfg.Metrics = registry
 	p := pod("a")
@@ -117,7 +128,7 @@ func TestQuietly(t *testing.T) {
 // TestProviders: programs that know credentials are asked for before anything runs, and one that is not there ends the start.
 func TestProviders(t *testing.T) {
 	a := start(t)
-	a.until("a node", func() bool { return len(a.runtime.Calls("Status")) > 0 })
+	a.registered()
 	a.stop()
 	asked := 0
 	a.cfg.Pulls.Providers = func(client kubernetes.Interface) error {

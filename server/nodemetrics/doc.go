@@ -16,6 +16,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
@@ -45,6 +47,7 @@ type Handler struct {
 
 	mu      sync.Mutex
 	shown   bool
+	granted bool // there is a role for who may see the cluster
 	checked time.Time
 }
 
@@ -85,7 +88,28 @@ func (h *Handler) Look(ctx context.Context) bool {
 		h.cfg.Documents.Remove(Group)
 	}
 	h.shown = some
+	if some && !h.granted {
+		h.granted = h.grant(ctx)
+	}
 	return some
+}
+
+// grant has who may see, edit or administer what is in a namespace see figures, too, by the role that metrics-server comes with. One that is
+// there is left as it is.
+func (h *Handler) grant(ctx context.Context) bool {
+	role := &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: "system:aggregated-metrics-reader", Labels: map[string]string{
+			"rbac.authorization.k8s.io/aggregate-to-view": "true", "rbac.authorization.k8s.io/aggregate-to-edit": "true",
+			"rbac.authorization.k8s.io/aggregate-to-admin": "true",
+		}},
+		Rules: []rbacv1.PolicyRule{{APIGroups: []string{Group}, Resources: []string{"pods", "nodes"}, Verbs: []string{"get", "list", "watch"}}},
+	}
+	_, err := h.cfg.Kube.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		h.cfg.Log.Info("Role for metrics of nodes was not made", "err", err)
+		return false
+	}
+	return true
 }
 
 // looked is how many nodes are looked at for one that can be asked: nearly always the first can.
