@@ -155,7 +155,7 @@ func (a *Agent) handlerReadOnly(name string) bool {
 
 // ready says why the node is not ready.
 func (a *Agent) ready() []error {
-	why := append(a.health.Errors(), a.observer.Healthy())
+	why := append(a.health.Errors(), a.observer.Healthy(), a.shutdown.Err())
 	if a.network != nil && a.health.Network() != nil {
 		why = append(why, a.network.Problem()) // which the runtime cannot know of
 	}
@@ -238,6 +238,11 @@ func (a *Agent) kill(pod *corev1.Pod, _ bool, grace *int64, set func(*corev1.Pod
 			why.Condition = &status.Conditions[i]
 		}
 	}
+	return a.end(context.Background(), pod, why, grace)
+}
+
+// end ends a pod that the node cannot keep, and waits for that.
+func (a *Agent) end(ctx context.Context, pod *corev1.Pod, why *podstatus.Evicted, grace *int64) error {
 	seconds := int64(0)
 	switch {
 	case grace != nil:
@@ -245,11 +250,14 @@ func (a *Agent) kill(pod *corev1.Pod, _ bool, grace *int64, set func(*corev1.Pod
 	case pod.Spec.TerminationGracePeriodSeconds != nil:
 		seconds = *pod.Spec.TerminationGracePeriodSeconds
 	}
-	timeout := max(time.Duration(seconds+seconds/2)*time.Second, leastKill)
+	timer := time.NewTimer(max(time.Duration(seconds+seconds/2)*time.Second, leastKill))
+	defer timer.Stop()
 	select {
 	case <-a.workers.Kill(pod.UID, why, grace):
 		return nil
-	case <-time.After(timeout):
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
 		a.events.Event(pod, corev1.EventTypeWarning, events.ExceededGracePeriod, "Container runtime did not kill the pod within specified grace period.")
 		return errors.New("timeout waiting to kill pod")
 	}

@@ -19,10 +19,12 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/kubernetes/pkg/kubelet/events"
+	"k8s.io/kubernetes/pkg/kubelet/lifecycle"
 
 	"github.com/rowlock-io/rowlock/agents/node/cgroup"
 	"github.com/rowlock-io/rowlock/agents/node/cri"
 	"github.com/rowlock-io/rowlock/agents/node/env"
+	"github.com/rowlock-io/rowlock/agents/node/eviction"
 	"github.com/rowlock-io/rowlock/agents/node/gc"
 	"github.com/rowlock-io/rowlock/agents/node/hook"
 	"github.com/rowlock-io/rowlock/agents/node/image"
@@ -33,7 +35,9 @@ import (
 	"github.com/rowlock-io/rowlock/agents/node/probe"
 	"github.com/rowlock-io/rowlock/agents/node/register"
 	"github.com/rowlock-io/rowlock/agents/node/runtime"
+	"github.com/rowlock-io/rowlock/agents/node/shutdown"
 	"github.com/rowlock-io/rowlock/agents/node/source"
+	"github.com/rowlock-io/rowlock/agents/node/stats"
 	"github.com/rowlock-io/rowlock/agents/node/volume"
 	"github.com/rowlock-io/rowlock/agents/node/worker"
 )
@@ -64,6 +68,9 @@ type Agent struct {
 	network  *network.Network // nil: others give pods theirs
 	classes  classes
 	garbage  *gc.Collector
+	measures *stats.Provider
+	eviction *eviction.Manager
+	shutdown *shutdown.Manager
 }
 
 // heartbeat bounds one write of the node's status or its Lease.
@@ -173,6 +180,9 @@ func (a *Agent) make(ctx context.Context) (err error) {
 		Domain: cfg.ClusterDomain, Resolver: resolver, NodeIPs: cfg.given(), Recorder: a.events, Log: log,
 	})
 	a.makeNetwork()
+	a.measures = a.stats()
+	a.makeEviction()
+	a.makeShutdown()
 	if err := a.makeNode(); err != nil {
 		return err
 	}
@@ -193,7 +203,7 @@ func (a *Agent) makeNode() error {
 		Name: a.cfg.Name, Hostname: a.cfg.Hostname, Addresses: a.cfg.Addresses, Labels: a.cfg.Labels, Taints: a.cfg.Taints,
 		ProviderID: a.cfg.ProviderID, MaxPods: a.cfg.MaxPods, PodsPerCore: a.cfg.PodsPerCore, Reserved: a.cfg.Reserved, Port: a.cfg.Port,
 		Version: a.cfg.Version, DataDir: a.cfg.DataDir, Runtime: a.health.Runtime, Images: a.health.Images, Ready: a.ready, Client: client,
-		Events: a.events, Log: a.cfg.Log,
+		Pressure: a.pressure, Kept: a.kept, Events: a.events, Log: a.cfg.Log,
 	})
 	return err
 }
@@ -202,6 +212,7 @@ func (a *Agent) makePods() error {
 	cfg := &a.cfg
 	admit, err := source.Admission(source.Rules{
 		Node: a.nodeObject, UnsafeSysctls: cfg.UnsafeSysctls, Active: func() []*corev1.Pod { return a.workers.Active() }, Kill: a.kill, Events: a.events,
+		First: []lifecycle.PodAdmitHandler{a.eviction, a.shutdown},
 	})
 	if err != nil {
 		return err
@@ -252,6 +263,8 @@ func (a *Agent) run(ctx context.Context) error {
 	part("workers", a.workers.Run)
 	part("garbage", a.garbage.Run)
 	part("names", a.checkNames)
+	part("eviction", a.evict)
+	part("shutdown", a.shutdown.Run)
 	part("node", a.node.Run)
 	part("pods", func(ctx context.Context) error {
 		if err := a.observed(ctx); err != nil {

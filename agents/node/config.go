@@ -21,6 +21,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/rowlock-io/rowlock/agents/node/eviction"
+	"github.com/rowlock-io/rowlock/agents/node/shutdown"
 )
 
 // Config is what an agent is told.
@@ -51,6 +54,10 @@ type Config struct {
 	PodPids              int64
 	// Reserved is what pods may not have.
 	Reserved corev1.ResourceList
+	// Eviction is what is to stay free of the machine, and how pods give way to that; none: nothing is looked after.
+	Eviction eviction.Policy
+	// Shutdown is how long pods have to end when the machine is shut down, by their priorities; none: it is not waited for them.
+	Shutdown []shutdown.Period
 	// UnsafeSysctls are those that pods may set though others feel them.
 	UnsafeSysctls []string
 	// NoCPUQuota: limits of CPUs are not enforced.

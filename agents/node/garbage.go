@@ -21,12 +21,17 @@ func (w wanted) Over(uid types.UID) bool {
 	return w.Known() && (!known || phase >= worker.Terminated)
 }
 
+// reference is the node, as events name it: a kubelet's are found by the name.
+func (a *Agent) reference() *corev1.ObjectReference {
+	return &corev1.ObjectReference{Kind: "Node", Name: a.cfg.Name, UID: types.UID(a.cfg.Name)}
+}
+
 // makeGarbage makes what removes containers, images and logs that nobody needs any more.
 func (a *Agent) makeGarbage() (err error) {
 	c := gc.Config{
 		Log: a.cfg.Log, Runtime: a.runtime.Service(), Images: a.runtime.Images(), Pods: wanted{a}, Reports: a.observer.Reports,
 		PodLogs: a.cfg.PodLogs, Links: a.cfg.ContainerLogs, Recorder: a.events,
-		Node: &corev1.ObjectReference{Kind: "Node", Name: a.cfg.Name, UID: types.UID(a.cfg.Name)}, ImagesRemoved: a.images.Prune,
+		Node: a.reference(), ImagesRemoved: a.images.Prune,
 	}
 	c.Containers, c.Image, c.Logs = a.cfg.Keep.Containers, a.cfg.Keep.Images, a.cfg.Keep.Logs
 	a.garbage, err = gc.New(c)

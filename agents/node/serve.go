@@ -31,7 +31,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	}
 	server, err := serve.New(serve.Config{
 		Node: a.cfg.Name, Certificate: certificate, ClientCAs: a.authority, Tokens: a.client.AuthenticationV1(),
-		SubjectAccess: a.client.AuthorizationV1(), Pods: a, Runtime: a.runtime.Service(), Stats: a.stats(),
+		SubjectAccess: a.client.AuthorizationV1(), Pods: a, Runtime: a.runtime.Service(), Stats: a.measures,
 		Metrics: a.metrics.Gatherer(), Requests: a.metrics.Requests, Probes: a.probes, SystemLogs: systemLogs, Checkpoints: checkpoints,
 		Configz: func() any { return a.cfg.configz(a.runtime.CgroupDriver()) },
 		Healthz: []healthz.HealthChecker{syncLoop(a.workers.Looped)}, Log: a.cfg.Log,

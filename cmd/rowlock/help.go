@@ -29,6 +29,7 @@ var flagGroups = []struct {
 		"cluster-dns", "cluster-domain", "resolv-conf", "cgroups-per-qos", "cgroup-root", "cgroup-driver", "cpu-cfs-quota", "seccomp-default",
 		"cni-conf-dir", "cni-bin-dir", "kubelet-port", "allowed-unsafe-sysctls", "image-", "container-log-", "registry-", "maximum-dead-",
 		"minimum-container-ttl-duration", "minimum-image-ttl-duration", "max-parallel-image-pulls", "preloaded-images-verification-allowlist",
+		"eviction-", "local-storage-capacity-isolation",
 	}},
 	{"Services", []string{"service-cluster-ip-range", "service-node-port-range"}},
 	{"Authentication", []string{

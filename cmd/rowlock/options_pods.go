@@ -30,6 +30,7 @@ type podOptions struct {
 	cniPlugins     []string
 	port           int32
 	images         imageOptions
+	pressure       pressureOptions
 }
 
 func (o *podOptions) addFlags(fs *pflag.FlagSet) {
@@ -50,6 +51,7 @@ func (o *podOptions) addFlags(fs *pflag.FlagSet) {
 	fs.Int32Var(&o.port, "kubelet-port", kubeletPort, "port of the node's own API, for logs, exec and metrics; 0: there is none")
 	o.images.addFlags(fs)
 	fs.StringSliceVar(&o.sysctls, "allowed-unsafe-sysctls", nil, "sysctls, or patterns that end in *, that pods may set though they reach beyond the pod")
+	o.pressure.addFlags(fs)
 }
 
 // kubeletPort is where kubelets serve.
@@ -100,5 +102,5 @@ func (o *podOptions) complete(cfg *node.Config) error {
 	cfg.Cgroups = o.cgroups
 	cfg.CgroupRoot, cfg.CgroupDriver, cfg.PodPids, cfg.NoCPUQuota = o.cgroupRoot, o.cgroupDriver, o.maxPids, !o.quota
 	cfg.SeccompDefault, cfg.UnsafeSysctls = o.seccompDefault, o.sysctls
-	return errors.Join(append(errs, o.images.complete(cfg))...)
+	return errors.Join(append(errs, o.images.complete(cfg), o.pressure.complete(cfg))...)
 }

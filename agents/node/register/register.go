@@ -55,6 +55,8 @@ type Config struct {
 	PodsPerCore int
 	// Reserved is what pods may not have, for whatever reason.
 	Reserved corev1.ResourceList
+	// Kept is what of a capacity has to stay free, or pods are evicted; nil: the kubelet's default.
+	Kept func(capacity corev1.ResourceList) corev1.ResourceList
 	// Port is where the node's own API is; 0: there is none.
 	Port int32
 	// Version is that of Kubernetes that the agent stands for.
@@ -130,6 +132,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
+	}
+	if cfg.Kept == nil {
+		cfg.Kept = keptByDefault
 	}
 	if cfg.Runtime == nil {
 		cfg.Runtime = func() Runtime { return Runtime{} }

@@ -102,7 +102,7 @@ func (n *Node) setResources(node *corev1.Node) {
 			delete(s.Allocatable, name)
 		}
 	}
-	reserved := Reserved(s.Capacity, n.cfg.Reserved)
+	reserved := reserved(n.cfg.Kept(s.Capacity), n.cfg.Reserved)
 	for name, all := range s.Capacity {
 		rest := all.DeepCopy()
 		if part, ok := reserved[name]; ok {
@@ -130,20 +130,24 @@ var evictedMemory = resource.MustParse("100Mi")
 
 const evictedDisk = 0.1
 
-// Reserved is what pods may not have: what the operator says, and what has to stay free.
-func Reserved(capacity, said corev1.ResourceList) corev1.ResourceList {
+func keptByDefault(capacity corev1.ResourceList) corev1.ResourceList {
+	kept := corev1.ResourceList{corev1.ResourceMemory: evictedMemory}
+	if disk, ok := capacity[corev1.ResourceEphemeralStorage]; ok {
+		kept[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(int64(float64(disk.Value())*evictedDisk), resource.BinarySI)
+	}
+	return kept
+}
+
+// reserved is what pods may not have: what the operator says, and what has to stay free.
+func reserved(kept, said corev1.ResourceList) corev1.ResourceList {
 	all := said.DeepCopy()
 	if all == nil {
 		all = corev1.ResourceList{}
 	}
-	add := func(name corev1.ResourceName, q resource.Quantity) {
+	for name, q := range kept {
 		sum := all[name]
 		sum.Add(q)
 		all[name] = sum
-	}
-	add(corev1.ResourceMemory, evictedMemory)
-	if disk, ok := capacity[corev1.ResourceEphemeralStorage]; ok {
-		add(corev1.ResourceEphemeralStorage, *resource.NewQuantity(int64(float64(disk.Value())*evictedDisk), resource.BinarySI))
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,7 +25,9 @@ type Rules struct {
 	// Active are pods that take up room.
 	Active func() []*corev1.Pod
 	// Kill ends a pod to make room for a critical one.
-	Kill   eviction.KillPodFunc
+	Kill eviction.KillPodFunc
+	// First are asked before all others.
+	First  []lifecycle.PodAdmitHandler
 	Events record.EventRecorder
 }
 
@@ -43,12 +46,12 @@ func Admission(r Rules) (func(pod *corev1.Pod, others []*corev1.Pod, there bool)
 		return r.Node(ctx, !cached)
 	}
 	devices := func(*schedulerframework.NodeInfo, *lifecycle.PodAdmitAttributes) error { return nil } // there are none
-	handlers := []lifecycle.PodAdmitHandler{
+	handlers := append(slices.Clone(r.First),
 		allowed,
 		lifecycle.NewPredicateAdmitHandler(node, preemption.NewCriticalPodAdmissionHandler(r.Active, r.Kill, r.Events), devices),
 		lifecycle.NewAppArmorAdmitHandler(apparmor.NewValidator()),
 		lifecycle.NewPodFeaturesAdmitHandler(),
-	}
+	)
 	return func(pod *corev1.Pod, others []*corev1.Pod, there bool) (reason, message string) {
 		attributes := &lifecycle.PodAdmitAttributes{Pod: pod, OtherPods: others, Operation: lifecycle.AddOperation}
 		if there {

@@ -1,6 +1,6 @@
 // Package stats says what a node, its pods and their containers use, in the form of the kubelet's Summary API: pods as the container
-// runtime measures them, the node itself from the kernel. Nothing is measured but when somebody asks, so that a node of which nobody
-// does costs nothing; how much of a CPU is in use is told from the second question on where the runtime does not tell it.
+// runtime measures them, the node itself from the kernel. Nothing is measured but when somebody asks, so that pods of which nobody
+// does cost nothing; how much of a CPU is in use is told from the second question on where the runtime does not tell it.
 package stats
 
 import (
@@ -89,17 +89,11 @@ func (p *Provider) Summary(ctx context.Context) (*statsapi.Summary, error) {
 		return nil, fmt.Errorf("failed to get root cgroup stats: %w", err)
 	}
 	now := metav1.NewTime(p.cfg.Now())
-	if node.Fs, err = filesystem(p.cfg.Data, now); err != nil {
-		return nil, fmt.Errorf("failed to get rootFs stats: %w", err)
+	if err := p.left(ctx, node, now); err != nil {
+		return nil, err
 	}
 	node.Network = network(p.cfg.Proc, now)
-	node.Rlimit = rlimit(p.cfg.Proc, now)
 	node.IO = pressureOfIO(p.cfg.Proc, now)
-	if images, containers, err := p.ImageFS(ctx); err == nil {
-		node.Runtime = &statsapi.RuntimeStats{ImageFs: images, ContainerFs: containers}
-	} else {
-		p.cfg.Log.Warn("The filesystem of images was not measured", "err", err)
-	}
 	return &statsapi.Summary{Node: *node, Pods: pods}, nil
 }
 
