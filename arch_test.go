@@ -25,14 +25,15 @@ var kubernetes = []string{"k8s.io", "sigs.k8s.io"}
 
 var house = []room{
 	{path: "cmd", rooms: []string{"server", "schema", "admission", "storage", "agents"}},
-	{path: "server", rooms: []string{"schema", "admission", "storage", "informer", "series"}},
+	{path: "server", rooms: []string{"schema", "admission", "storage", "informer", "series", "tunnel"}},
 	{path: "schema", rooms: []string{"storage"}},
 	{path: "admission", rooms: []string{"storage", "series"}},
 	{path: "storage", rooms: []string{"migrations"}, no: kubernetes},
 	{path: "migrations", std: true},
-	{path: "agents", rooms: []string{"informer"}},
+	{path: "agents", rooms: []string{"informer", "tunnel"}},
 	{path: "informer"},
 	{path: "series"},
+	{path: "tunnel", no: kubernetes},
 	{path: "conformance"},
 }
 
@@ -136,6 +137,10 @@ func TestJudge(t *testing.T) {
 		{from: "agents/node", to: "k8s.io/client-go/kubernetes", want: true},
 		{from: "agents/node", to: module + "/storage"},
 		{from: "agents/node", to: module + "/server/pki"},
+		{from: "agents/node/uplink", to: module + "/tunnel", want: true},
+		{from: "server/tunnels", to: module + "/tunnel", want: true},
+		{from: "tunnel", to: module + "/server/tunnels"},
+		{from: "tunnel", to: "k8s.io/client-go/rest"},
 		{from: "conformance/kubectl", to: module + "/conformance/harness", want: true},
 		{from: "conformance/kubectl", to: module + "/storage", test: true},
 		{from: "util", to: "fmt"},

@@ -7,11 +7,13 @@ import (
 	"sync"
 
 	"github.com/rowlock-io/rowlock/server/pki"
+	"github.com/rowlock-io/rowlock/server/tunnels"
 )
 
-// hosts answers for clusters at names of their own, <cluster>.<domain>, with certificates of each cluster's authority.
+// hosts answers for clusters at names of their own, <cluster>.<domain> and, to other servers, <cluster>.<tunnels.Domain>, with
+// certificates of each cluster's authority.
 type hosts struct {
-	domain   string // empty: clusters have no names
+	domain   string // empty: clusters have no names outside
 	clusters *Clusters
 	fallback *pki.Serving // for every other name
 
@@ -28,10 +30,11 @@ type servingOf struct {
 
 // cluster names the cluster that a TLS server name stands for.
 func (h *hosts) cluster(serverName string) (string, bool) {
-	if h.domain == "" {
-		return "", false
+	serverName = strings.ToLower(strings.TrimSuffix(serverName, "."))
+	name, ok := strings.CutSuffix(serverName, "."+tunnels.Domain)
+	if !ok && h.domain != "" {
+		name, ok = strings.CutSuffix(serverName, "."+h.domain)
 	}
-	name, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(serverName, ".")), "."+h.domain)
 	return name, ok && name != "" && !strings.Contains(name, ".")
 }
 
@@ -50,7 +53,10 @@ func (h *hosts) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	defer h.mu.Unlock()
 	have, authority := h.serving[name], string(plane.Identity().ClusterCA.Bundle())
 	if have.authority != authority {
-		names := pki.Hosts(plane.ServiceIP(), "", name+"."+h.domain)
+		names := pki.Hosts(plane.ServiceIP(), "", name+"."+tunnels.Domain)
+		if h.domain != "" {
+			names = append(names, name+"."+h.domain)
+		}
 		serving, err := pki.NewServing(plane.Identity().ClusterCA, names)
 		if err != nil {
 			return nil, err

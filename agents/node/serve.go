@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/server/healthz"
@@ -14,6 +15,7 @@ import (
 	"github.com/rowlock-io/rowlock/agents/node/network"
 	"github.com/rowlock-io/rowlock/agents/node/serve"
 	"github.com/rowlock-io/rowlock/agents/node/stats"
+	"github.com/rowlock-io/rowlock/agents/node/uplink"
 )
 
 // systemLogs is the directory of the machine's logs, which who may see a node's logs sees.
@@ -44,6 +46,19 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	up, err := uplink.New(uplink.Config{Node: a.cfg.Name, API: a.cfg.API, Log: a.cfg.Log, Dial: func(ctx context.Context) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)))
+	}})
+	if err != nil {
+		_ = listener.Close()
+		return fmt.Errorf("tunnel: %w", err)
+	}
+	lasting, stop := context.WithCancel(context.WithoutCancel(ctx)) // until what goes over it has ended
+	var tunnelled sync.WaitGroup
+	tunnelled.Go(func() { up.Run(lasting) })
+	defer tunnelled.Wait()
+	defer stop()
 	return server.Run(ctx, listener)
 }
 

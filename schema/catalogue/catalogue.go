@@ -51,6 +51,8 @@ type Config struct {
 	Kubelet       kubeletclient.KubeletClientConfig
 	// KubeletTransport is to nodes' own servers; UnverifiedKubelets is the same for those of whom no certificate is demanded. Optional.
 	KubeletTransport, UnverifiedKubelets http.RoundTripper
+	// Tunnelled are transports in their place to one node that is reached in another way than by its address, if it is. Optional.
+	Tunnelled func(node string) (verified, unverified http.RoundTripper, ok bool)
 }
 
 // Catalogue is the set of served groups in the order of discovery.

@@ -61,7 +61,7 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 	if err != nil {
 		return nil, err
 	}
-	reach := kubelets{nodes.KubeletConnectionInfo, nodes.Node, cfg.KubeletTransport, cfg.UnverifiedKubelets}
+	reach := kubelets{nodes.KubeletConnectionInfo, nodes.Node, cfg.KubeletTransport, cfg.UnverifiedKubelets, cfg.Tunnelled}
 	nodes.Proxy.Connection = reach
 	c.kubelets = reach
 	pods, err := podstore.NewStorage(g, reach, cfg.NodeTransport, cfg.Client.PolicyV1(), cfg.Authorizer)

@@ -22,6 +22,7 @@ type kubelets struct {
 	nodes rest.Getter
 	// In the place of upstream's, which take keys from files only. nil: upstream's.
 	verified, unverified http.RoundTripper
+	tunnelled            func(node string) (verified, unverified http.RoundTripper, ok bool)
 }
 
 func (k kubelets) GetConnectionInfo(ctx context.Context, name types.NodeName) (*kubeletclient.ConnectionInfo, error) {
@@ -36,6 +37,11 @@ func (k kubelets) GetConnectionInfo(ctx context.Context, name types.NodeName) (*
 	info, err := k.ConnectionInfoGetter.GetConnectionInfo(ctx, name)
 	if err == nil && k.verified != nil {
 		info.Transport, info.InsecureSkipTLSVerifyTransport = k.verified, k.unverified
+	}
+	if err == nil && k.tunnelled != nil {
+		if verified, unverified, ok := k.tunnelled(string(name)); ok {
+			info.Transport, info.InsecureSkipTLSVerifyTransport = verified, unverified
+		}
 	}
 	return info, err
 }

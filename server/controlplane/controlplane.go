@@ -31,6 +31,7 @@ import (
 	"github.com/rowlock-io/rowlock/server/read"
 	"github.com/rowlock-io/rowlock/server/resources"
 	"github.com/rowlock-io/rowlock/server/tracing"
+	"github.com/rowlock-io/rowlock/server/tunnels"
 	"github.com/rowlock-io/rowlock/storage/cache"
 	"github.com/rowlock-io/rowlock/storage/commit"
 )
@@ -51,6 +52,7 @@ type ControlPlane struct {
 	backends  *backends
 	remotes   *aggregation.Aggregator
 	figures   *nodemetrics.Handler
+	tunnels   *tunnels.Tunnels
 	late      lateInformers
 	access    *access
 	bootstrap bootstrap.Config
@@ -168,14 +170,16 @@ func (c *ControlPlane) build() error {
 
 func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 	longest, extended := c.tokenLifetimes()
-	verified, unverified := newKubelets(c.backends, c.identity.ClusterCA)
+	own := pki.NewShown(c.identity.ClusterCA, pki.Client{User: kubeletUser})
+	verified, unverified := newKubelets(c.backends, c.identity.ClusterCA, own)
+	c.tunnels = newTunnels(c, own)
 	return catalogue.New(catalogue.Config{
 		Backend: c.backend, Transform: c.transformer, Hot: c.hot, Client: c.clients.kube, Informers: c.informers,
 		Authenticator: c.access.Request, Authorizer: c.access.authorizer, Rules: c.access.authorizer, Audiences: c.access.APIAudiences,
 		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: longest, ExtendTokens: !c.cfg.Access.ShortTokens, TokenExtension: extended,
 		Versions: c.cfg.Versions, EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
 		NodeTransport: c.backends.nodes, Kubelet: c.backends.kubelet(),
-		KubeletTransport: verified, UnverifiedKubelets: unverified,
+		KubeletTransport: verified, UnverifiedKubelets: unverified, Tunnelled: c.tunnels.Transports,
 	})
 }
 

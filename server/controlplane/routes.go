@@ -15,6 +15,7 @@ import (
 	"github.com/rowlock-io/rowlock/schema/openapi"
 	"github.com/rowlock-io/rowlock/server/discovery"
 	"github.com/rowlock-io/rowlock/server/resources"
+	"github.com/rowlock-io/rowlock/tunnel"
 )
 
 // routes is the map of one cluster's paths.
@@ -34,6 +35,7 @@ func (c *ControlPlane) routes(api *resources.Handler, documents *discovery.Docum
 	ofVersion := document([]string{runtime.ContentTypeJSON}, http.HandlerFunc(version))
 	r.Handle("/version", ofVersion)
 	r.Handle("/version/", ofVersion)
+	r.Handle(tunnel.Prefix+"*", c.afterLoad(c.tunnels))
 	if c.cfg.Operator {
 		r.Handle("/metrics", c.measurements())
 		slis.SLIMetricsWithReset{}.Install(r)

@@ -26,6 +26,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 
 	err := c.runAPI(ctx)
 	c.backends.self.close()
+	c.tunnels.Close()
 	stopBase()
 	return errors.Join(err, ended(storage.Wait()))
 }
@@ -96,8 +97,9 @@ func (c *ControlPlane) prepare() {
 // EndWatches closes all watches cleanly; the server calls it when it has stopped accepting.
 func (c *ControlPlane) EndWatches() { c.endWatch() }
 
-// Leave takes this replica out of the endpoints of the `kubernetes` Service.
+// Leave takes this replica out of the endpoints of the `kubernetes` Service, and has nodes dial others.
 func (c *ControlPlane) Leave() {
+	c.tunnels.Leave()
 	if c.cfg.Replicas {
 		c.bootstrap.Service.Stop()
 	}

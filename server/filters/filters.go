@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/rowlock-io/rowlock/server/internal/stack"
 	"github.com/rowlock-io/rowlock/server/tracing"
+	"github.com/rowlock-io/rowlock/tunnel"
 )
 
 // Config is what the filters of one cluster need.
@@ -49,7 +51,11 @@ type Config struct {
 }
 
 // LongRunning tells which requests last as long as their client wants.
-var LongRunning = genericfilters.BasicLongRunningRequestCheck(
+func LongRunning(req *http.Request, info *request.RequestInfo) bool {
+	return longRunning(req, info) || !info.IsResourceRequest && strings.HasPrefix(info.Path, tunnel.Prefix)
+}
+
+var longRunning = genericfilters.BasicLongRunningRequestCheck(
 	sets.NewString("watch", "proxy"),
 	sets.NewString("attach", "exec", "proxy", "log", "portforward"),
 )

@@ -1,5 +1,5 @@
 // Package node decides by upstream's Node authorizer what a node's agent may read and write: its own Node, its pods, and
-// what these refer to.
+// what these refer to; and that it may hold the tunnel of its node.
 //
 // The graph behind that needs all pods, volumes and attachments of the cluster. It is built when the first node asks for
 // something that hangs on it, so that a cluster without nodes does not pay for it, and the request waits until the graph is
@@ -21,6 +21,8 @@ import (
 	"k8s.io/kubernetes/pkg/features"
 	upstream "k8s.io/kubernetes/plugin/pkg/auth/authorizer/node"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
+
+	"github.com/rowlock-io/rowlock/tunnel"
 )
 
 // Authorizer judges the requests of nodes and has no opinion on others. It is safe for concurrent use; Run must run for
@@ -82,6 +84,9 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 		case <-ctx.Done():
 			return authorizer.DecisionNoOpinion, "", fmt.Errorf("what node %q may read is not known yet: %w", name, ctx.Err())
 		}
+	}
+	if name != "" && !attrs.IsResourceRequest() && attrs.GetVerb() == "get" && attrs.GetPath() == tunnel.Path(name) {
+		return authorizer.DecisionAllow, "", nil
 	}
 	return a.rules.Authorize(ctx, attrs)
 }
