@@ -71,5 +71,6 @@ func (o *nodeOptions) config(place nodePlace, log *slog.Logger) (node.Config, er
 		Name: name, DataDir: place.Dir, Runtime: place.Endpoint, Addresses: o.split(), Labels: o.labels, Taints: o.taints,
 		ProviderID: o.providerID, MaxPods: o.maxPods, PodsPerCore: o.podsPerCore, Reserved: reserved, Version: schema.Version, Log: log,
 	}
-	return cfg, o.pods.complete(&cfg)
+	err = o.pods.complete(&cfg)
+	return cfg, err
 }
