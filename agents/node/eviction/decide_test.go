@@ -64,7 +64,11 @@ func TestOrder(t *testing.T) {
 		t.Errorf("a threshold of where containers write: %v, %v", got, ignored)
 	}
 	for _, wrong := range [][4]map[string]string{
-		{{"memory": "1Gi"}}, {{"memory.available": "-1"}}, {{"memory.available": "101%"}}, {nil, soft}, {nil, nil, {"memory.available": "soon"}},
+		{{"memory": "1Gi"}},
+		{{"memory.available": "-1"}},
+		{{"memory.available": "101%"}},
+		{nil, soft},
+		{nil, nil, {"memory.available": "soon"}},
 		{nil, nil, nil, {"memory.available": "-1Gi"}},
 	} {
 		if got, err := Parse(wrong[0], wrong[1], wrong[2], wrong[3], false); err == nil {
