@@ -42,15 +42,15 @@ func newMeasured(t *testing.T, s *servertest.Server) *measured {
 		m.asked.Add(1)
 		now := time.Now()
 		at, used := now.UnixMilli(), now.Sub(began).Seconds()/2
-		fmt.Fprintf(w, "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total %f %d\n", 100+4*used, at)
-		fmt.Fprintf(w, "# TYPE node_memory_working_set_bytes gauge\nnode_memory_working_set_bytes 1e+09 %d\n", at)
-		fmt.Fprintf(w, "# TYPE container_cpu_usage_seconds_total counter\n")
+		_, _ = fmt.Fprintf(w, "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total %f %d\n", 100+4*used, at)
+		_, _ = fmt.Fprintf(w, "# TYPE node_memory_working_set_bytes gauge\nnode_memory_working_set_bytes 1e+09 %d\n", at)
+		_, _ = fmt.Fprintf(w, "# TYPE container_cpu_usage_seconds_total counter\n")
 		for _, c := range []string{"c", "d"} {
-			fmt.Fprintf(w, "container_cpu_usage_seconds_total{container=%q,namespace=\"default\",pod=\"web\"} %f %d\n", c, 10+used, at)
+			_, _ = fmt.Fprintf(w, "container_cpu_usage_seconds_total{container=%q,namespace=\"default\",pod=\"web\"} %f %d\n", c, 10+used, at)
 		}
-		fmt.Fprintf(w, "# TYPE container_memory_working_set_bytes gauge\n")
+		_, _ = fmt.Fprintf(w, "# TYPE container_memory_working_set_bytes gauge\n")
 		for _, c := range []string{"c", "d"} {
-			fmt.Fprintf(w, "container_memory_working_set_bytes{container=%q,namespace=\"default\",pod=\"web\"} 1048576 %d\n", c, at)
+			_, _ = fmt.Fprintf(w, "container_memory_working_set_bytes{container=%q,namespace=\"default\",pod=\"web\"} 1048576 %d\n", c, at)
 		}
 	}))
 	pair, err := s.Identity(servertest.Default).ClusterCA.IssueServing([]string{"127.0.0.1"}, time.Hour)

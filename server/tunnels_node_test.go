@@ -48,7 +48,7 @@ func newHidden(t *testing.T, of *pki.Identity, name, certified, says string) *hi
 	n := &hidden{name: name, says: says, more: make(chan string)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/containerLogs/default/{pod}/c", func(w http.ResponseWriter, req *http.Request) {
-		fmt.Fprintf(w, "logs of %s on %s\n", req.PathValue("pod"), says)
+		_, _ = fmt.Fprintf(w, "logs of %s on %s\n", req.PathValue("pod"), says)
 		for req.URL.Query().Get("follow") == "true" {
 			_ = http.NewResponseController(w).Flush()
 			select {
@@ -56,7 +56,7 @@ func newHidden(t *testing.T, of *pki.Identity, name, certified, says string) *hi
 				if line == "" {
 					return
 				}
-				fmt.Fprintln(w, line)
+				_, _ = fmt.Fprintln(w, line)
 			case <-req.Context().Done():
 				return
 			}
@@ -74,7 +74,7 @@ func newHidden(t *testing.T, of *pki.Identity, name, certified, says string) *hi
 		portforward.ServePortForward(w, req, n, "", "", nil, time.Hour, time.Minute, portforward.SupportedProtocols)
 	})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, req *http.Request) {
-		fmt.Fprintf(w, "%s asked %s", req.TLS.PeerCertificates[0].Subject.CommonName, says)
+		_, _ = fmt.Fprintf(w, "%s asked %s", req.TLS.PeerCertificates[0].Subject.CommonName, says)
 	})
 	n.Server = httptest.NewUnstartedServer(mux)
 	n.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{nodeServing(t, of, certified)}, ClientAuth: tls.RequireAnyClientCert}

@@ -132,7 +132,7 @@ func forwarded(dialer httpstream.Dialer) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	header := http.Header{}
 	header.Set(corev1.PortHeader, "80")
 	header.Set(corev1.PortForwardRequestIDHeader, "0")

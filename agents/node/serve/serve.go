@@ -86,7 +86,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	stop()
 	_ = server.Close()
 	s.closeAll()
-	<-done // that it was closed
+	_ = <-done // that it was closed
 	s.requests.Wait()
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		err = nil // those that were cut off know
