@@ -7,6 +7,9 @@
 // removes them.
 //
 // It takes root, and programs of Debian (see Require). containerd, its shim, runc and the CNI plugins are built from their modules
-// at fixed versions and kept in the user's cache directory. The images' contents are not upstream's: pause is compiled from
-// Kubernetes' source, agnhost too, and busybox is Debian's.
+// at fixed versions and kept in the user's cache directory.
+//
+// An image made here is not the official one, whose name it has so that Kubernetes' tests run as they are: a result that rests on it
+// says so. Busybox is compiled from the source and with the configuration of the official image; pause and agnhost are compiled from
+// Kubernetes' source.
 package noderuntime

@@ -20,8 +20,10 @@ import (
 
 // Image is what an image is made of. Equal ones have equal digests.
 type Image struct {
-	Name   string // REGISTRY/REPOSITORY:TAG
-	Files  []File
+	Name   string   // REGISTRY/REPOSITORY:TAG
+	Base   *Image   // whose layers are the lowest; its configuration does not count
+	Layers []string // above them: tars
+	Files  []File   // above them
 	Config imagespec.ImageConfig
 }
 
@@ -45,38 +47,84 @@ func Dir(path string, mode int64) File { return File{Path: path + "/", Mode: mod
 
 // blob is something a registry serves by its digest.
 type blob struct {
-	mediaType string
-	data      []byte
+	imagespec.Descriptor
+
+	data []byte
+	file string // that has the data, where it is not in memory
 }
 
-func (b blob) descriptor() imagespec.Descriptor {
-	return imagespec.Descriptor{MediaType: b.mediaType, Digest: digest.FromBytes(b.data), Size: int64(len(b.data))}
+func memory(mediaType string, data []byte) blob {
+	return blob{Descriptor: imagespec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data: data}
 }
 
-// build makes the image's manifest, and what that refers to. Layers are not compressed: they travel through memory only.
+func onDisk(mediaType, file string) (blob, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return blob{}, err
+	}
+	defer f.Close()
+	of, err := digest.FromReader(f)
+	if err != nil {
+		return blob{}, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return blob{}, err
+	}
+	return blob{Descriptor: imagespec.Descriptor{MediaType: mediaType, Digest: of, Size: info.Size()}, file: file}, nil
+}
+
+// build makes the image's manifest, and what that refers to.
 func (i *Image) build() (manifest blob, parts []blob, err error) {
-	layer := blob{mediaType: imagespec.MediaTypeImageLayer}
-	if layer.data, err = i.layer(); err != nil {
+	layers, err := i.layers()
+	if err != nil {
 		return blob{}, nil, fmt.Errorf("image %s: %w", i.Name, err)
+	}
+	of, diffs := make([]imagespec.Descriptor, len(layers)), make([]digest.Digest, len(layers))
+	for n, layer := range layers {
+		of[n], diffs[n] = layer.Descriptor, layer.Digest
 	}
 	epoch := time.Unix(0, 0).UTC()
 	config, err := encoded(imagespec.MediaTypeImageConfig, imagespec.Image{
 		Created: &epoch, Platform: imagespec.Platform{Architecture: runtime.GOARCH, OS: "linux"}, Config: i.Config,
-		RootFS: imagespec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer.data)}},
+		RootFS: imagespec.RootFS{Type: "layers", DiffIDs: diffs},
 	})
 	if err != nil {
 		return blob{}, nil, err
 	}
 	manifest, err = encoded(imagespec.MediaTypeImageManifest, imagespec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imagespec.MediaTypeImageManifest,
-		Config: config.descriptor(), Layers: []imagespec.Descriptor{layer.descriptor()},
+		Config: config.Descriptor, Layers: of,
 	})
-	return manifest, []blob{config, layer}, err
+	return manifest, append(layers, config), err
+}
+
+// layers are the image's, the lowest first. They are not compressed: they do not travel far.
+func (i *Image) layers() ([]blob, error) {
+	var all []blob
+	if i.Base != nil {
+		var err error
+		if all, err = i.Base.layers(); err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range i.Layers {
+		layer, err := onDisk(imagespec.MediaTypeImageLayer, file)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, layer)
+	}
+	if len(i.Files) == 0 {
+		return all, nil
+	}
+	data, err := i.layer()
+	return append(all, memory(imagespec.MediaTypeImageLayer, data)), err
 }
 
 func encoded(mediaType string, v any) (blob, error) {
 	data, err := json.Marshal(v)
-	return blob{mediaType: mediaType, data: data}, err
+	return memory(mediaType, data), err
 }
 
 // layer is a tar of the files with their parent directories: sorted, but that links come after what they link to, and no path
@@ -125,7 +173,7 @@ func (f *File) write(w *tar.Writer) error {
 	case strings.HasSuffix(f.Path, "/"):
 		header.Typeflag, header.Mode = tar.TypeDir, cmp.Or(f.Mode, 0o755)
 	case f.Link != "":
-		header.Typeflag, header.Linkname, header.Mode = tar.TypeLink, f.Link, 0o755
+		header.Typeflag, header.Linkname, header.Mode = tar.TypeLink, f.Link, cmp.Or(f.Mode, 0o755)
 	case f.Symlink != "":
 		header.Typeflag, header.Linkname, header.Mode = tar.TypeSymlink, f.Symlink, 0o777
 	case f.From != "":

@@ -45,14 +45,13 @@ func (r *Registry) Add(t testing.TB, image *Image) digest.Digest {
 		t.Fatal(err)
 	}
 	path, tag := repository(image.Name)
-	of := manifest.descriptor().Digest
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.manifests[path+":"+tag], r.manifests[path+"@"+of.String()] = manifest, manifest
+	r.manifests[path+":"+tag], r.manifests[path+"@"+manifest.Digest.String()] = manifest, manifest
 	for _, part := range parts {
-		r.blobs[part.descriptor().Digest] = part
+		r.blobs[part.Digest] = part
 	}
-	return of
+	return manifest.Digest
 }
 
 // Pulls is how often the manifest of an image was fetched.
@@ -108,11 +107,14 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	of := b.descriptor()
-	w.Header().Set("Content-Type", of.MediaType)
-	w.Header().Set("Content-Length", strconv.FormatInt(of.Size, 10))
-	w.Header().Set("Docker-Content-Digest", of.Digest.String())
-	if req.Method == http.MethodGet {
+	w.Header().Set("Content-Type", b.MediaType)
+	w.Header().Set("Content-Length", strconv.FormatInt(b.Size, 10))
+	w.Header().Set("Docker-Content-Digest", b.Digest.String())
+	switch {
+	case req.Method == http.MethodHead:
+	case b.file != "":
+		http.ServeFile(w, req, b.file)
+	default:
 		_, _ = w.Write(b.data) // the client may have gone
 	}
 }

@@ -1,0 +1,74 @@
+package noderuntime
+
+import (
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+var allImages = flag.Bool("all-images", false, "make and run all images; they take minutes to make")
+
+// output is what a container of an image prints until it ends.
+func output(t *testing.T, m *Machine, image, name string, config *runtimeapi.ContainerConfig) string {
+	t.Helper()
+	service, images := m.CRI(t)
+	if _, err := images.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: image}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	sandbox := pod(name)
+	id, err := service.RunPodSandbox(t.Context(), sandbox, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Metadata, config.Image, config.LogPath = &runtimeapi.ContainerMetadata{Name: "c"}, &runtimeapi.ImageSpec{Image: image}, "c.log"
+	container, err := service.CreateContainer(t.Context(), id, config, sandbox)
+	if err == nil {
+		err = service.StartContainer(t.Context(), container)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the container", func(ctx context.Context) (bool, error) {
+		status, err := service.ContainerStatus(ctx, container, false)
+		return err == nil && status.Status.State == runtimeapi.ContainerState_CONTAINER_EXITED, err
+	})
+	data, err := os.ReadFile(filepath.Join(m.Path(sandbox.LogDirectory), "c.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := service.RemovePodSandbox(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(data)) {
+		if f := strings.SplitN(line, " ", 4); len(f) == 4 {
+			out.WriteString(f[3])
+		}
+	}
+	return out.String()
+}
+
+// TestBusybox: its programs are there, and its shell hands on variables whose names are none in a shell.
+func TestBusybox(t *testing.T) {
+	fabric := NewFabric(t)
+	fabric.Registry.Add(t, Pause(t))
+	fabric.Registry.Add(t, Busybox(t))
+	m := fabric.NewMachine(t, "one")
+	m.Containerd(t)
+	m.Bridge(t, "10.244.1.0/24")
+	got := strings.Fields(output(t, m, BusyboxImage, "env", &runtimeapi.ContainerConfig{
+		Command: []string{"sh", "-c", "/usr/bin/env; id; wget -T 1 -O - http://127.0.0.1:9/"},
+		Envs:    []*runtimeapi.KeyValue{{Key: "data-1", Value: []byte("one")}, {Key: "p.data-2", Value: []byte("two")}},
+	}))
+	for _, want := range []string{"data-1=one", "p.data-2=two", "uid=0(root)", "refused"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%s is not in %q", want, got)
+		}
+	}
+}
