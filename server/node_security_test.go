@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/rowlock-io/rowlock/agents/podnetwork"
 	"github.com/rowlock-io/rowlock/server/pki"
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
@@ -293,4 +294,48 @@ func refusedEach(t *testing.T, ctx context.Context, n nodes) {
 	_, err = n.one.CoordinationV1().Leases(corev1.NamespaceNodeLease).Patch(ctx, "two", types.MergePatchType, []byte(`{"spec":{"holderIdentity":"one"}}`), metav1.PatchOptions{})
 	refused(t, "patch another's Lease", err)
 	refused(t, "delete another's Lease", n.one.CoordinationV1().Leases(corev1.NamespaceNodeLease).Delete(ctx, "two", metav1.DeleteOptions{}))
+}
+
+// TestNodesReadPodNetworksAndDoNotWriteThem: whoever writes one has other nodes send it what they have for pods.
+func TestNodesReadPodNetworksAndDoNotWriteThem(t *testing.T) {
+	t.Parallel()
+	n := newNodes(t)
+	ctx := t.Context()
+	network := podnetwork.Network{Node: "two"}.ConfigMap()
+	network.OwnerReferences = nil
+	if _, err := n.admin.CoreV1().ConfigMaps(podnetwork.Namespace).Create(ctx, network, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	all := n.one.CoreV1().ConfigMaps(podnetwork.Namespace)
+	selected := metav1.ListOptions{LabelSelector: podnetwork.Label}
+	list, err := all.List(ctx, selected)
+	allowed(t, "list", err)
+	if err == nil && len(list.Items) != 1 {
+		t.Errorf("there are %d", len(list.Items))
+	}
+	watch, err := all.Watch(ctx, selected)
+	allowed(t, "watch", err)
+	if err == nil {
+		watch.Stop()
+	}
+	_, err = all.Get(ctx, network.Name, metav1.GetOptions{})
+	allowed(t, "get", err)
+
+	own := podnetwork.Network{Node: "one"}.ConfigMap()
+	own.OwnerReferences = nil
+	_, err = all.Create(ctx, own, metav1.CreateOptions{})
+	refused(t, "create its own", err)
+	network.Data["podCIDRs"] = "0.0.0.0/0"
+	_, err = all.Update(ctx, network, metav1.UpdateOptions{})
+	refused(t, "update", err)
+	_, err = all.Patch(ctx, network.Name, types.MergePatchType, []byte(`{"data":{"podCIDRs":"0.0.0.0/0"}}`), metav1.PatchOptions{})
+	refused(t, "patch", err)
+	refused(t, "delete", all.Delete(ctx, network.Name, metav1.DeleteOptions{}))
+	refused(t, "delete all", all.DeleteCollection(ctx, metav1.DeleteOptions{}, selected))
+	for _, ns := range []string{"", "default", metav1.NamespaceSystem, metav1.NamespacePublic} {
+		_, err = n.one.CoreV1().ConfigMaps(ns).List(ctx, selected)
+		refused(t, fmt.Sprintf("list in namespace %q", ns), err)
+	}
+	_, err = n.one.CoreV1().Secrets(podnetwork.Namespace).List(ctx, metav1.ListOptions{})
+	refused(t, "list Secrets", err)
 }

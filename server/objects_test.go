@@ -84,11 +84,11 @@ func aggregate(role map[string]any, all map[string]map[string]any) {
 var ownObjects = map[string][]string{
 	"clusterrolebindings": {
 		"rowlock:bootstrap-nodes", "rowlock:approve-new-nodes", "rowlock:approve-renewals-of-nodes", "rowlock:reach-nodes",
-		"rowlock:approve-serving-certificates-of-nodes", "rowlock:network-of-nodes",
+		"rowlock:approve-serving-certificates-of-nodes",
 	},
 	"configmaps":   {"kube-public/cluster-info"},
-	"roles":        {"kube-public/rowlock:read-cluster-info"},
-	"rolebindings": {"kube-public/rowlock:read-cluster-info"},
+	"roles":        {"kube-public/rowlock:read-cluster-info", "kube-node-lease/rowlock:read-pod-networks"},
+	"rolebindings": {"kube-public/rowlock:read-cluster-info", "kube-node-lease/rowlock:read-pod-networks"},
 }
 
 func TestDefaultObjects(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package controllers runs upstream's control loops, those of kube-controller-manager, as parts of another process: with
+// Package controllers runs upstream's control loops, those of kube-controller-manager, and a few of our own as parts of another process: with
 // the clients and informers that it is given, and without a server, certificates or tokens of its own.
 package controllers
 
@@ -112,6 +112,9 @@ func makers(cfg Config) []maker {
 		default:
 			all = append(all, maker{name, d.BuildController})
 		}
+	}
+	if controllermanager.IsControllerEnabled(PodNetworks, sets.NewString(), cfg.Loops.Generic.Controllers) {
+		all = append(all, maker{PodNetworks, publishesPodNetworks(cfg.Log)})
 	}
 	slices.SortFunc(all, func(a, b maker) int { return strings.Compare(a.name, b.name) })
 	return all

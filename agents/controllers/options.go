@@ -51,7 +51,14 @@ func Some(c config.KubeControllerManagerConfiguration) bool {
 			return true
 		}
 	}
-	return false
+	return controllermanager.IsControllerEnabled(PodNetworks, sets.NewString(), c.Generic.Controllers)
+}
+
+// loopNames are those that --controllers knows.
+func loopNames() []string {
+	names := append(app.KnownControllers(), PodNetworks)
+	slices.Sort(names)
+	return names
 }
 
 // not are the sections of kube-controller-manager's flags that belong to the process.
@@ -62,7 +69,7 @@ var not = map[string]bool{
 
 // FlagSets returns the flags by section.
 func (o *Options) FlagSets() cliflag.NamedFlagSets {
-	all := o.upstream.Flags(app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases())
+	all := o.upstream.Flags(loopNames(), app.ControllersDisabledByDefault(), app.ControllerAliases())
 	var kept cliflag.NamedFlagSets
 	for _, name := range all.Order {
 		if !not[name] {
@@ -80,7 +87,7 @@ func (o *Options) Config() (config.KubeControllerManagerConfiguration, error) {
 		}
 		o.set = true
 	}
-	known, off, aliases := app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases()
+	known, off, aliases := loopNames(), app.ControllersDisabledByDefault(), app.ControllerAliases()
 	if err := CheckNames(o.upstream.Generic.Controllers); err != nil {
 		return config.KubeControllerManagerConfiguration{}, err
 	}
@@ -96,7 +103,7 @@ func (o *Options) Config() (config.KubeControllerManagerConfiguration, error) {
 
 // CheckNames says of the value of --controllers what upstream's validation does, and of which flag.
 func CheckNames(said []string) error {
-	known, aliases := app.KnownControllers(), app.ControllerAliases()
+	known, aliases := loopNames(), app.ControllerAliases()
 	var errs []error
 	for _, name := range said {
 		name = strings.TrimPrefix(name, "-")

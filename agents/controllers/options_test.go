@@ -32,6 +32,7 @@ func TestOptions(t *testing.T) {
 	}{
 		{"nothing", nil, ""},
 		{"none", []string{"--controllers="}, ""},
+		{"our own", []string{"--controllers=*,-pod-network-controller"}, ""},
 		{"alias", []string{"--controllers=*,-deployment,tokencleaner"}, ""},
 		{"unknown controller", []string{"--controllers=*,-foo"}, `--controllers: "foo" is not in the list of known controllers`},
 		{"no such root", []string{"--root-ca-file=/none"}, "--root-ca-file: open /none: no such file or directory"},
@@ -95,7 +96,7 @@ func TestLoopsByDefault(t *testing.T) {
 	for _, m := range makers(Config{Loops: loops}) {
 		names = append(names, m.name)
 	}
-	for _, name := range []string{"deployment-controller", "garbage-collector-controller", "namespace-controller", "node-lifecycle-controller", "resourcequota-controller", "bootstrap-signer-controller", "token-cleaner-controller"} {
+	for _, name := range []string{"deployment-controller", "garbage-collector-controller", "namespace-controller", "node-lifecycle-controller", "resourcequota-controller", "bootstrap-signer-controller", "token-cleaner-controller", "pod-network-controller"} {
 		if !slices.Contains(names, name) {
 			t.Errorf("%s does not run", name)
 		}

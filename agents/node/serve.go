@@ -114,7 +114,15 @@ func (a *Agent) withStatus(pod *corev1.Pod) *corev1.Pod {
 func (a *Agent) makeNetwork() {
 	if a.cfg.CNIConfig != "" {
 		a.network = network.New(network.Config{
-			Node: a.cfg.Name, Client: a.client, ConfDir: a.cfg.CNIConfig, BinDirs: a.cfg.CNIPlugins, Recorder: a.events, Log: a.cfg.Log,
+			Node: a.cfg.Name, Self: func() *corev1.Node { return a.node.Get() }, Client: a.client, ConfDir: a.cfg.CNIConfig,
+			BinDirs: a.cfg.CNIPlugins, Recorder: a.events, Log: a.cfg.Log,
 		})
+	}
+}
+
+// registered is called when the server has the node in another way than before.
+func (a *Agent) registered() {
+	if a.network != nil {
+		a.network.Changed()
 	}
 }

@@ -30,7 +30,7 @@ const (
 	approveRenewal  = "rowlock:approve-renewals-of-nodes"
 	reachNodes      = "rowlock:reach-nodes"
 	approveServing  = "rowlock:approve-serving-certificates-of-nodes"
-	networkOfNodes  = "rowlock:network-of-nodes"
+	readPodNetworks = "rowlock:read-pod-networks"
 )
 
 // kubeletClient is who servers are to nodes.
@@ -41,7 +41,18 @@ const kubeletClient = "kube-apiserver-kubelet-client"
 func joining(ctx context.Context, cfg Config) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return clusterInfo(ctx, cfg) })
-	g.Go(func() error { return readable(ctx, cfg) })
+	// Who joins has nothing yet to be known by.
+	g.Go(func() error {
+		return readable(ctx, cfg, metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: readClusterInfo}, rbacv1.PolicyRule{
+			Verbs: []string{"get"}, ResourceNames: []string{tokenapi.ConfigMapClusterInfo},
+		}, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user.Anonymous}, groupOf(user.AllAuthenticated))
+	})
+	// Agents make their pods' network, and must know the way to other nodes' pods. They do not see the other Nodes.
+	g.Go(func() error {
+		return readable(ctx, cfg, metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: readPodNetworks}, rbacv1.PolicyRule{
+			Verbs: []string{"get", "list", "watch"},
+		}, groupOf(user.NodesGroup))
+	})
 	signer := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: metav1.NamespaceSystem, Name: "certificate-controller"}
 	for name, grant := range map[string]struct {
 		role string
@@ -52,8 +63,6 @@ func joining(ctx context.Context, cfg Config) error {
 		approveRenewal: {"system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", groupOf(user.NodesGroup)},
 		reachNodes:     {"system:kubelet-api-admin", rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: kubeletClient}},
 		approveServing: {"system:certificates.k8s.io:kubelet-serving-approver", signer},
-		// Agents make their pods' network, for which kubeadm gives rights to programs beside the kubelet: they must see all nodes.
-		networkOfNodes: {"system:node-proxier", groupOf(user.NodesGroup)},
 	} {
 		g.Go(func() error {
 			bindings := cfg.Client.RbacV1().ClusterRoleBindings()
@@ -119,28 +128,23 @@ func tells(kubeconfig string, ca []byte) bool {
 	return false
 }
 
-// readable lets anybody read it: who joins has nothing yet to be known by.
-func readable(ctx context.Context, cfg Config) error {
-	roles, bindings := cfg.Client.RbacV1().Roles(metav1.NamespacePublic), cfg.Client.RbacV1().RoleBindings(metav1.NamespacePublic)
-	meta := metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: readClusterInfo}
-	_, err := roles.Get(ctx, readClusterInfo, metav1.GetOptions{ResourceVersion: "0"})
+// readable lets somebody read ConfigMaps of a namespace.
+func readable(ctx context.Context, cfg Config, meta metav1.ObjectMeta, rule rbacv1.PolicyRule, who ...rbacv1.Subject) error {
+	roles, bindings := cfg.Client.RbacV1().Roles(meta.Namespace), cfg.Client.RbacV1().RoleBindings(meta.Namespace)
+	rule.APIGroups, rule.Resources = []string{""}, []string{"configmaps"}
+	_, err := roles.Get(ctx, meta.Name, metav1.GetOptions{ResourceVersion: "0"})
 	if apierrors.IsNotFound(err) {
-		_, err = roles.Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
-			Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{tokenapi.ConfigMapClusterInfo},
-		}}}, metav1.CreateOptions{})
+		_, err = roles.Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{rule}}, metav1.CreateOptions{})
 	}
-	if err = benign(readClusterInfo, err); err != nil {
+	if err = benign(meta.Name, err); err != nil {
 		return err
 	}
-	_, err = bindings.Get(ctx, readClusterInfo, metav1.GetOptions{ResourceVersion: "0"})
+	_, err = bindings.Get(ctx, meta.Name, metav1.GetOptions{ResourceVersion: "0"})
 	if apierrors.IsNotFound(err) {
 		_, err = bindings.Create(ctx, &rbacv1.RoleBinding{
-			ObjectMeta: meta,
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: readClusterInfo},
-			Subjects: []rbacv1.Subject{
-				{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user.Anonymous}, groupOf(user.AllAuthenticated),
-			},
+			ObjectMeta: meta, Subjects: who,
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
 		}, metav1.CreateOptions{})
 	}
-	return benign(readClusterInfo, err)
+	return benign(meta.Name, err)
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/rowlock-io/rowlock/agents/podnetwork"
 )
 
 // file is our configuration's.
@@ -86,13 +88,13 @@ func configuration(pods []netip.Prefix, mtu int, stateDir string) []byte {
 }
 
 // writeConfiguration puts ours into the directory, unless it is there. Runtimes read whenever they like, so it comes whole.
-func (n *Network) writeConfiguration(self neighbour) error {
+func (n *Network) writeConfiguration(self podnetwork.Network) error {
 	path := filepath.Join(n.ConfDir, file)
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	data := configuration(self.pods, mtu(self.addresses), n.StateDir)
+	data := configuration(self.Pods, mtu(self.Addresses), n.StateDir)
 	if bytes.Equal(old, data) {
 		return nil
 	}
@@ -110,7 +112,7 @@ func (n *Network) writeConfiguration(self neighbour) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	n.Log.Info("Wrote the configuration of the pod network", "file", path, "pods", self.pods)
+	n.Log.Info("Wrote the configuration of the pod network", "file", path, "pods", self.Pods)
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	"sigs.k8s.io/knftables"
+
+	"github.com/rowlock-io/rowlock/agents/podnetwork"
 )
 
 // table is the name of our table of nftables, in the families of both protocols.
@@ -23,11 +25,11 @@ func familyOf(p netip.Prefix) knftables.Family {
 }
 
 // masquerade has what leaves the pods' networks come from the node: nobody beyond knows the way to a pod.
-func (n *Network) masquerade(ctx context.Context, nodes []neighbour) error {
+func (n *Network) masquerade(ctx context.Context, nodes []podnetwork.Network) error {
 	for _, family := range families {
 		var own, all []netip.Prefix
 		for i, node := range nodes {
-			for _, p := range node.pods {
+			for _, p := range node.Pods {
 				if familyOf(p) == family {
 					all = append(all, p)
 					if i == 0 {

@@ -12,26 +12,27 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
-	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/knftables"
+
+	"github.com/rowlock-io/rowlock/agents/podnetwork"
 )
 
 // Config says whose network it is and where things are.
 type Config struct {
 	Node     string
+	Self     func() *corev1.Node // this node as it was last seen; nil: not yet. Changed is to be called when it is another.
 	Client   kubernetes.Interface
 	ConfDir  string   // where the runtime looks for a configuration; "": /etc/cni/net.d
 	BinDirs  []string // where the runtime looks for plugins; nil: /opt/cni/bin
@@ -50,7 +51,8 @@ const (
 type Network struct {
 	Config
 	tables func(knftables.Family) (knftables.Interface, error)
-	nodes  corelisters.NodeLister
+	others cache.Store     // the objects of package podnetwork
+	known  <-chan struct{} // closed when others holds all
 	wake   chan struct{}
 
 	applied   string // what was last asked of the kernel
@@ -84,66 +86,66 @@ func (n *Network) Problem() error {
 
 // Run keeps the network as it should be until ctx is done.
 func (n *Network) Run(ctx context.Context) error {
-	factory := informers.NewSharedInformerFactoryWithOptions(n.Client, 0, informers.WithTransform(slim))
-	nodes := factory.Core().V1().Nodes()
-	registration, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { n.changed() },
-		UpdateFunc: func(before, after any) {
-			a, b := before.(*corev1.Node), after.(*corev1.Node)
-			if !slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) || !slices.Equal(a.Status.Addresses, b.Status.Addresses) {
-				n.changed()
-			}
-		},
-		DeleteFunc: func(any) { n.changed() },
-	})
-	if err != nil {
-		return err
-	}
-	n.nodes = nodes.Lister()
-	factory.StartWithContext(ctx)
-	defer factory.Shutdown()
-	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-		return nil
-	}
+	done := make(chan struct{})
+	watcher := n.watcher()
+	go func() { defer close(done); watcher.RunWithContext(ctx) }()
+	defer func() { <-done }()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
+	for known := n.known; ; {
 		n.sync(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-known:
+			known = nil
 		case <-n.wake:
 		case <-tick.C:
 		}
 	}
 }
 
-func (n *Network) changed() {
+// watcher follows what the control plane says of nodes' networks.
+func (n *Network) watcher() cache.Controller {
+	objects := n.Client.CoreV1().ConfigMaps(podnetwork.Namespace)
+	source := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = podnetwork.Label
+			return objects.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = podnetwork.Label
+			return objects.Watch(ctx, o)
+		},
+	}, n.Client)
+	store, watcher := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: source, ObjectType: &corev1.ConfigMap{},
+		Transform: func(obj any) (any, error) {
+			if cm, ok := obj.(*corev1.ConfigMap); ok {
+				cm.ManagedFields = nil
+			}
+			return obj, nil
+		},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc: func(any) { n.Changed() }, UpdateFunc: func(any, any) { n.Changed() }, DeleteFunc: func(any) { n.Changed() },
+		},
+	})
+	n.others, n.known = store, watcher.HasSyncedChecker().Done()
+	return watcher
+}
+
+// Changed has the network looked at soon.
+func (n *Network) Changed() {
 	select {
 	case n.wake <- struct{}{}:
 	default: // it is awake
 	}
 }
 
-// slim leaves of a node what matters here.
-func slim(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil
-	}
-	return &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion},
-		Spec:       corev1.NodeSpec{PodCIDRs: node.Spec.PodCIDRs},
-		Status:     corev1.NodeStatus{Addresses: node.Status.Addresses},
-	}, nil
-}
-
 // sync does once what there is to do.
 func (n *Network) sync(ctx context.Context) {
 	nodes, err := n.list()
-	if err == nil {
-		err = n.apply(ctx, nodes)
-	}
+	err = n.apply(ctx, nodes, err)
 	n.mu.Lock()
 	n.problem = err
 	n.mu.Unlock()
@@ -154,51 +156,33 @@ func (n *Network) sync(ctx context.Context) {
 	}
 }
 
-// neighbour is a node as far as the network goes.
-type neighbour struct {
-	name      string
-	pods      []netip.Prefix
-	addresses []netip.Addr
-}
-
 // list are this node, which comes first, and the others in the order of their names.
-func (n *Network) list() ([]neighbour, error) {
-	self, err := n.nodes.Get(n.Node)
-	if err != nil {
-		return nil, err
+func (n *Network) list() ([]podnetwork.Network, error) {
+	self := n.Self()
+	if self == nil {
+		return nil, fmt.Errorf("node %q is not known yet", n.Node)
 	}
-	all, err := n.nodes.List(labels.Everything())
-	if err != nil {
-		return nil, err
+	select {
+	case <-n.known:
+	default:
+		return nil, errors.New("other nodes' pod networks are not known yet")
 	}
-	slices.SortFunc(all, func(a, b *corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
-	list := []neighbour{seen(self)}
-	for _, node := range all {
-		if node.Name != n.Node {
-			list = append(list, seen(node))
+	list := []podnetwork.Network{podnetwork.Of(self)}
+	for _, obj := range n.others.List() {
+		other, err := podnetwork.Read(obj.(*corev1.ConfigMap))
+		if err != nil {
+			n.say("object "+obj.(*corev1.ConfigMap).Name, slog.LevelWarn, "A node's pod network was left out", err.Error())
+		} else if other.Node != n.Node {
+			list = append(list, other)
 		}
 	}
+	slices.SortFunc(list[1:], func(a, b podnetwork.Network) int { return cmp.Compare(a.Node, b.Node) })
 	return list, nil
 }
 
-// seen reads what it can; what cannot be read is not there.
-func seen(node *corev1.Node) neighbour {
-	s := neighbour{name: node.Name}
-	for _, text := range node.Spec.PodCIDRs {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			s.pods = append(s.pods, p.Masked())
-		}
-	}
-	for _, a := range node.Status.Addresses {
-		if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
-			s.addresses = append(s.addresses, ip.Unmap())
-		}
-	}
-	return s
-}
-
-// apply makes what the nodes call for. The configuration comes last: once it is there, pods are started.
-func (n *Network) apply(ctx context.Context, nodes []neighbour) error {
+// apply makes what the nodes call for, unless unknown says why they are not known. The configuration comes last: once it is there, pods
+// are started.
+func (n *Network) apply(ctx context.Context, nodes []podnetwork.Network, unknown error) error {
 	other, err := n.foreign()
 	if err != nil {
 		return err
@@ -208,8 +192,11 @@ func (n *Network) apply(ctx context.Context, nodes []neighbour) error {
 		return n.withdraw(ctx)
 	}
 	n.withdrawn = false
+	if unknown != nil {
+		return unknown
+	}
 	self := nodes[0]
-	if len(self.pods) == 0 {
+	if len(self.Pods) == 0 {
 		return fmt.Errorf("node %q has no pod CIDR yet", n.Node)
 	}
 	if err := n.checkPlugins(); err != nil {
@@ -217,7 +204,7 @@ func (n *Network) apply(ctx context.Context, nodes []neighbour) error {
 		return err
 	}
 	if key := fmt.Sprint(nodes); key != n.applied || time.Since(n.appliedAt) > applyEvery {
-		if err := n.forwarding(self.pods); err != nil {
+		if err := n.forwarding(self.Pods); err != nil {
 			return err
 		}
 		if err := n.routes(nodes); err != nil {
@@ -262,11 +249,11 @@ func (n *Network) say(part string, level slog.Level, message, detail string) {
 }
 
 // event tells of a problem at the node, once.
-func (n *Network) event(self neighbour, reason string, err error) {
+func (n *Network) event(self podnetwork.Network, reason string, err error) {
 	if n.said["event "+reason] == err.Error() {
 		return
 	}
 	n.said["event "+reason] = err.Error()
 	// Events about nodes are found by their name, as the kubelet's.
-	n.Recorder.Event(&corev1.ObjectReference{Kind: "Node", Name: self.name, UID: types.UID(self.name)}, corev1.EventTypeWarning, reason, err.Error())
+	n.Recorder.Event(&corev1.ObjectReference{Kind: "Node", Name: self.Node, UID: types.UID(self.Node)}, corev1.EventTypeWarning, reason, err.Error())
 }

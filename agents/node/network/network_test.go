@@ -8,8 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
+	goruntime "runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,10 +18,15 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/knftables"
+
+	"github.com/rowlock-io/rowlock/agents/podnetwork"
 )
 
 // apart moves the test into a network namespace that nobody else is in. Its goroutine keeps its thread, which ends with it.
@@ -29,7 +35,7 @@ func apart(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make a network namespace")
 	}
-	runtime.LockOSThread()
+	goruntime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Skipf("make a network namespace: %v", err)
 	}
@@ -85,10 +91,10 @@ func newNetwork(t *testing.T) (*Network, map[knftables.Family]*knftables.Fake) {
 	return n, fakes
 }
 
-func node(name, address string, pods ...string) neighbour {
-	n := neighbour{name: name, addresses: []netip.Addr{netip.MustParseAddr(address)}}
+func node(name, address string, pods ...string) podnetwork.Network {
+	n := podnetwork.Network{Node: name, Addresses: []netip.Addr{netip.MustParseAddr(address)}}
 	for _, p := range pods {
-		n.pods = append(n.pods, netip.MustParsePrefix(p))
+		n.Pods = append(n.Pods, netip.MustParsePrefix(p))
 	}
 	return n
 }
@@ -116,24 +122,24 @@ func TestRoutes(t *testing.T) {
 	self := node("a", "192.168.5.1", "10.244.0.0/24")
 	for _, step := range []struct {
 		what   string
-		others []neighbour
+		others []podnetwork.Network
 		want   []string
 	}{
 		{what: "alone"},
 		{
-			what: "two others, and one that is elsewhere", others: []neighbour{
+			what: "two others, and one that is elsewhere", others: []podnetwork.Network{
 				node("b", "192.168.5.2", "10.244.1.0/24"), node("c", "192.168.5.3", "10.244.2.0/24", "fd00::/64"), node("d", "172.16.0.1", "10.244.3.0/24"),
 			},
 			want: []string{"10.244.1.0/24 via 192.168.5.2 82", "10.244.2.0/24 via 192.168.5.3 82"},
 		},
 		{
-			what: "one has a new address, the other is gone", others: []neighbour{node("b", "192.168.5.9", "10.244.1.0/24")},
+			what: "one has a new address, the other is gone", others: []podnetwork.Network{node("b", "192.168.5.9", "10.244.1.0/24")},
 			want: []string{"10.244.1.0/24 via 192.168.5.9 82"},
 		},
 		{what: "alone again"},
 	} {
 		for range 2 { // the second time there is nothing to do
-			if err := n.routes(append([]neighbour{self}, step.others...)); err != nil {
+			if err := n.routes(append([]podnetwork.Network{self}, step.others...)); err != nil {
 				t.Fatalf("%s: %v", step.what, err)
 			}
 			if diff := cmp.Diff(step.want, ours(t)); diff != "" {
@@ -162,10 +168,10 @@ func TestOthersRoute(t *testing.T) {
 		}
 	}
 	before := ours(t)
-	nodes := []neighbour{
+	nodes := []podnetwork.Network{
 		node("a", "192.168.5.1", "10.244.0.0/24"), node("b", "192.168.5.2", "10.244.1.0/24"), node("c", "172.16.0.1", "10.244.3.0/24"),
 	}
-	for _, list := range [][]neighbour{nodes, nil} {
+	for _, list := range [][]podnetwork.Network{nodes, nil} {
 		if err := n.routes(list); err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +184,7 @@ func TestOthersRoute(t *testing.T) {
 func TestMasquerade(t *testing.T) {
 	t.Parallel()
 	n, fakes := newNetwork(t)
-	nodes := []neighbour{node("a", "192.168.5.1", "10.244.0.0/24"), node("b", "192.168.5.2", "10.244.1.0/24", "fd00:1::/64")}
+	nodes := []podnetwork.Network{node("a", "192.168.5.1", "10.244.0.0/24"), node("b", "192.168.5.2", "10.244.1.0/24", "fd00:1::/64")}
 	for range 2 {
 		if err := n.masquerade(t.Context(), nodes); err != nil {
 			t.Fatal(err)
@@ -208,7 +214,7 @@ func TestNft(t *testing.T) {
 	if _, err := n.tables(knftables.IPv4Family); err != nil {
 		t.Skipf("nftables: %v", err)
 	}
-	nodes := []neighbour{node("a", "192.168.5.1", "10.244.0.0/24", "fd00:0:0:1::/64"), node("b", "192.168.5.2", "10.244.1.0/24", "10.244.1.0/24")}
+	nodes := []podnetwork.Network{node("a", "192.168.5.1", "10.244.0.0/24", "fd00:0:0:1::/64"), node("b", "192.168.5.2", "10.244.1.0/24", "10.244.1.0/24")}
 	for range 2 {
 		if err := n.masquerade(t.Context(), nodes); err != nil {
 			t.Fatal(err)
@@ -261,10 +267,10 @@ func TestStandBack(t *testing.T) {
 	apart(t)
 	segment(t, "192.168.5.1/24")
 	n, fakes := newNetwork(t)
-	nodes := []neighbour{node("a", "192.168.5.1", "10.244.0.0/24"), node("b", "192.168.5.2", "10.244.1.0/24")}
+	nodes := []podnetwork.Network{node("a", "192.168.5.1", "10.244.0.0/24"), node("b", "192.168.5.2", "10.244.1.0/24")}
 	apply := func() {
 		t.Helper()
-		if err := n.apply(t.Context(), nodes); err != nil {
+		if err := n.apply(t.Context(), nodes, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -313,9 +319,9 @@ func TestMissingPlugins(t *testing.T) {
 	if err := os.Remove(filepath.Join(n.BinDirs[1], "portmap")); err != nil {
 		t.Fatal(err)
 	}
-	nodes := []neighbour{node("a", "192.168.5.1", "10.244.0.0/24")}
+	nodes := []podnetwork.Network{node("a", "192.168.5.1", "10.244.0.0/24")}
 	for range 2 {
-		if err := n.apply(t.Context(), nodes); err == nil || !strings.Contains(err.Error(), ": portmap (") {
+		if err := n.apply(t.Context(), nodes, nil); err == nil || !strings.Contains(err.Error(), ": portmap (") {
 			t.Errorf("the problem is %v", err)
 		}
 	}
@@ -328,45 +334,96 @@ func TestMissingPlugins(t *testing.T) {
 	}
 }
 
-// TestRun: the network comes with the node's CIDR, and follows the other nodes.
+// TestRun: the network comes with the node's CIDR and with what is said of the other nodes, which it follows, and asks for nothing else.
 func TestRun(t *testing.T) {
 	n, _ := newNetwork(t)
-	client := fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}})
-	n.Client = client
+	var self atomic.Pointer[corev1.Node]
+	client := fake.NewClientset()
+	n.Self, n.Client = self.Load, client
+	var forbidden atomic.Bool
+	forbidden.Store(true)
+	client.PrependReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		return forbidden.Load(), nil, apierrors.NewForbidden(a.GetResource().GroupResource(), "", nil)
+	})
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
+	done, inside := make(chan struct{}), make(chan *netlink.Handle, 1)
 	go func() {
 		defer close(done)
+		defer close(inside)
 		apart(t)
 		segment(t, "192.168.5.1/24")
-		_ = n.Run(ctx)
+		if h, err := netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			t.Error(err)
+		} else {
+			inside <- h
+			_ = n.Run(ctx)
+		}
 	}()
 	defer func() {
 		cancel()
 		<-done
 	}()
+	h := <-inside
+	if h == nil {
+		return
+	}
+	defer h.Close()
+	routes := func() string {
+		list, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: protocol}, netlink.RT_FILTER_PROTOCOL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var texts []string
+		for _, r := range list {
+			texts = append(texts, r.Dst.String()+" via "+r.Gw.String())
+		}
+		return strings.Join(texts, ", ")
+	}
 	await := func(what string, f func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatal(what)
+				t.Fatalf("%s: problem %v, routes %s", what, n.Problem(), routes())
 			}
 		}
 	}
-	await("a node without a CIDR says so", func() bool {
-		err := n.Problem()
-		return err != nil && strings.Contains(err.Error(), "no pod CIDR yet")
-	})
-	update := &corev1.Node{
+	says := func(text string) {
+		t.Helper()
+		await(text, func() bool { return n.Problem() != nil && strings.Contains(n.Problem().Error(), text) })
+	}
+	says("is not known yet")
+	self.Store(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}})
+	n.Changed()
+	says("other nodes' pod networks are not known yet")
+	forbidden.Store(false)
+	says("no pod CIDR yet")
+	self.Store(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.NodeSpec{PodCIDRs: []string{"10.244.7.0/24"}},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.168.5.1"}}},
-	}
-	if _, err := client.CoreV1().Nodes().Update(ctx, update, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	})
+	n.Changed()
 	await("the network comes", func() bool { return n.Problem() == nil })
 	data, err := os.ReadFile(filepath.Join(n.ConfDir, file))
 	if err != nil || !strings.Contains(string(data), "10.244.7.0/24") {
 		t.Errorf("the configuration is %s, %v", data, err)
+	}
+	objects := client.CoreV1().ConfigMaps(podnetwork.Namespace)
+	object := node("b", "192.168.5.2", "10.244.8.0/24").ConfigMap()
+	if _, err := objects.Create(ctx, object, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await("a node comes", func() bool { return routes() == "10.244.8.0/24 via 192.168.5.2" })
+	if _, err := objects.Update(ctx, node("b", "192.168.5.3", "10.244.8.0/24").ConfigMap(), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await("it moves", func() bool { return routes() == "10.244.8.0/24 via 192.168.5.3" })
+	if err := objects.Delete(ctx, object.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await("it goes", func() bool { return routes() == "" })
+	for _, a := range client.Actions() {
+		if a.GetResource().Resource != "configmaps" {
+			t.Errorf("%s of %s", a.GetVerb(), a.GetResource())
+		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/rowlock-io/rowlock/agents/podnetwork"
 )
 
 // protocol marks routes as ours. The kernel keeps it and does nothing with it; nobody is known to use this number.
@@ -19,7 +21,7 @@ const protocol = netlink.RouteProtocol(0x52)
 
 // routes has the pods of other nodes reached by way of those, and takes away what we made for nodes that are gone. A node that is
 // behind a gateway is left out: the gateway would not know the way to its pods.
-func (n *Network) routes(nodes []neighbour) error {
+func (n *Network) routes(nodes []podnetwork.Network) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
@@ -30,7 +32,7 @@ func (n *Network) routes(nodes []neighbour) error {
 		if i == 0 {
 			continue // this one: the bridge has its route
 		}
-		for _, pods := range node.pods {
+		for _, pods := range node.Pods {
 			if r := n.route(h, node, pods); r != nil {
 				want[pods] = r
 			}
@@ -72,19 +74,19 @@ func (n *Network) routes(nodes []neighbour) error {
 }
 
 // route is the one to a node's pods; nil if there is none to be made.
-func (n *Network) route(h *netlink.Handle, node neighbour, pods netip.Prefix) *netlink.Route {
-	i := slices.IndexFunc(node.addresses, func(a netip.Addr) bool { return a.Is4() == pods.Addr().Is4() })
+func (n *Network) route(h *netlink.Handle, node podnetwork.Network, pods netip.Prefix) *netlink.Route {
+	i := slices.IndexFunc(node.Addresses, func(a netip.Addr) bool { return a.Is4() == pods.Addr().Is4() })
 	if i < 0 {
-		n.say("route "+node.name, slog.LevelWarn, "Another node's pods are not reached: it has no address of their family", node.name+" "+pods.String())
+		n.say("route "+node.Node, slog.LevelWarn, "Another node's pods are not reached: it has no address of their family", node.Node+" "+pods.String())
 		return nil
 	}
-	via := net.IP(node.addresses[i].AsSlice())
+	via := net.IP(node.Addresses[i].AsSlice())
 	found, err := h.RouteGet(via)
 	if err != nil || len(found) == 0 || len(found[0].Gw) > 0 || found[0].Type == unix.RTN_LOCAL {
-		n.say("route "+node.name, slog.LevelWarn, "Another node's pods are not reached: it is not on a segment with this one", node.name+" "+via.String())
+		n.say("route "+node.Node, slog.LevelWarn, "Another node's pods are not reached: it is not on a segment with this one", node.Node+" "+via.String())
 		return nil
 	}
-	n.say("route "+node.name, slog.LevelDebug, "Another node's pods are reached", node.name+" "+via.String())
+	n.say("route "+node.Node, slog.LevelDebug, "Another node's pods are reached", node.Node+" "+via.String())
 	return &netlink.Route{
 		Dst: &net.IPNet{IP: pods.Addr().AsSlice(), Mask: net.CIDRMask(pods.Bits(), pods.Addr().BitLen())},
 		Gw:  via, LinkIndex: found[0].LinkIndex, Protocol: protocol, Table: unix.RT_TABLE_MAIN,
