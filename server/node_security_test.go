@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/rowlock-io/rowlock/agents/podnetwork"
 	"github.com/rowlock-io/rowlock/server/pki"
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
@@ -301,13 +300,13 @@ func TestNodesReadPodNetworksAndDoNotWriteThem(t *testing.T) {
 	t.Parallel()
 	n := newNodes(t)
 	ctx := t.Context()
-	network := podnetwork.Network{Node: "two"}.ConfigMap()
-	network.OwnerReferences = nil
-	if _, err := n.admin.CoreV1().ConfigMaps(podnetwork.Namespace).Create(ctx, network, metav1.CreateOptions{}); err != nil {
+	const label = "rowlock.io/pod-network"
+	network := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "pod-network.two", Labels: map[string]string{label: ""}}, Data: map[string]string{"podCIDRs": "10.244.1.0/24"}}
+	if _, err := n.admin.CoreV1().ConfigMaps(corev1.NamespaceNodeLease).Create(ctx, network, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	all := n.one.CoreV1().ConfigMaps(podnetwork.Namespace)
-	selected := metav1.ListOptions{LabelSelector: podnetwork.Label}
+	all := n.one.CoreV1().ConfigMaps(corev1.NamespaceNodeLease)
+	selected := metav1.ListOptions{LabelSelector: label}
 	list, err := all.List(ctx, selected)
 	allowed(t, "list", err)
 	if err == nil && len(list.Items) != 1 {
@@ -321,8 +320,8 @@ func TestNodesReadPodNetworksAndDoNotWriteThem(t *testing.T) {
 	_, err = all.Get(ctx, network.Name, metav1.GetOptions{})
 	allowed(t, "get", err)
 
-	own := podnetwork.Network{Node: "one"}.ConfigMap()
-	own.OwnerReferences = nil
+	own := network.DeepCopy()
+	own.Name = "pod-network.one"
 	_, err = all.Create(ctx, own, metav1.CreateOptions{})
 	refused(t, "create its own", err)
 	network.Data["podCIDRs"] = "0.0.0.0/0"
@@ -336,6 +335,6 @@ func TestNodesReadPodNetworksAndDoNotWriteThem(t *testing.T) {
 		_, err = n.one.CoreV1().ConfigMaps(ns).List(ctx, selected)
 		refused(t, fmt.Sprintf("list in namespace %q", ns), err)
 	}
-	_, err = n.one.CoreV1().Secrets(podnetwork.Namespace).List(ctx, metav1.ListOptions{})
+	_, err = n.one.CoreV1().Secrets(corev1.NamespaceNodeLease).List(ctx, metav1.ListOptions{})
 	refused(t, "list Secrets", err)
 }
