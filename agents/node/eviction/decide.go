@@ -109,7 +109,7 @@ func (s *state) look(thresholds []api.Threshold, seen observations, transition t
 	for _, i := range s.due {
 		name := thresholds[i].Signal
 		before, known := s.last[name]
-		if at := seen[name].at; !known || at.IsZero() || at.After(before.at.Time) {
+		if at := seen[name].at; !known || at.IsZero() || !at.Time.Equal(before.at.Time) { // clocks are also set back
 			due = append(due, thresholds[i])
 		}
 	}

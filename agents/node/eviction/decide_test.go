@@ -104,6 +104,7 @@ func TestLook(t *testing.T) {
 		at   int // seconds
 		free string
 		old  bool // it was not measured anew
+		back bool // by a clock that was set back
 		want string
 	}{
 		{at: 0, free: "1Gi", want: ""},
@@ -120,6 +121,7 @@ func TestLook(t *testing.T) {
 		{at: 150, free: "1Gi", want: ""},
 		{at: 160, free: "", want: ""}, // it was not measured
 		{at: 170, free: "50Mi", want: "MemoryPressure memory.available"},
+		{at: 180, free: "50Mi", back: true, want: "MemoryPressure memory.available"},
 	} {
 		now := began.Add(time.Duration(step.at) * time.Second)
 		seen := observations{}
@@ -128,6 +130,9 @@ func TestLook(t *testing.T) {
 			at := metav1.NewTime(now)
 			if step.old {
 				at = s.last[api.SignalMemoryAvailable].at
+			}
+			if step.back {
+				at = metav1.NewTime(at.Add(-time.Hour))
 			}
 			seen[api.SignalMemoryAvailable] = observation{&free, &all, at}
 		}

@@ -38,7 +38,8 @@ func (b Backoffs) Next(name string, exited, now time.Time) {
 
 func (b Backoffs) wait(pod *corev1.Pod, c Container, exited, now time.Time) (Wait, bool) {
 	entry, ok := b[c.Spec.Name]
-	if !ok || entry.forgotten(exited) || now.Sub(exited) >= entry.Delay {
+	// One that exited in time to come did so by a clock that was set back since.
+	if !ok || entry.forgotten(exited) || now.Sub(exited) >= entry.Delay || now.Before(exited) {
 		return Wait{}, false
 	}
 	return Wait{

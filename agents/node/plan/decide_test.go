@@ -383,3 +383,17 @@ func TestBackoff(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestBackoffByAnotherClock: who exited by a clock that was set back, or on, since waits no longer than by a right one.
+func TestBackoffByAnotherClock(t *testing.T) {
+	t.Parallel()
+	pod := &corev1.Pod{}
+	c := Container{Spec: &corev1.Container{Name: "a"}}
+	b := Backoffs{"a": {Delay: 40 * time.Second, Since: now}}
+	for exited, want := range map[time.Duration]bool{-time.Second: true, -39 * time.Second: true, -41 * time.Second: false, -time.Hour: false, time.Second: false, time.Hour: false} {
+		wait, waits := b.wait(pod, c, now.Add(exited), now)
+		if waits != want || waits && wait.Until.Sub(now) > 40*time.Second {
+			t.Errorf("exited %s from now: waits %t, until %s from now", exited, waits, wait.Until.Sub(now))
+		}
+	}
+}

@@ -84,10 +84,7 @@ func (a *asker) try(ctx context.Context, q question) (upstream.Result, string, e
 	switch {
 	case q.spec.Exec != nil:
 		argv := kubecontainer.ExpandContainerCommandOnlyStatic(q.spec.Exec.Command, q.container.Env)
-		return a.exec.Probe(&command{run: func() ([]byte, error) {
-			stdout, stderr, err := a.Runtime.ExecSync(ctx, q.id, argv, timeout)
-			return append(stdout, stderr...), err
-		}})
+		return a.exec.Probe(&command{run: func() ([]byte, []byte, error) { return a.Runtime.ExecSync(ctx, q.id, argv, timeout) }})
 	case q.spec.HTTPGet != nil:
 		request, err := httpprobe.NewRequestForHTTPGetAction(q.spec.HTTPGet, q.container, q.ip, "probe")
 		if err != nil {
@@ -130,7 +127,7 @@ func connect(ctx context.Context, address string, timeout time.Duration) (upstre
 // command is one that runs in a container, as far as upstream's prober looks at it.
 type command struct {
 	exec.Cmd
-	run func() ([]byte, error)
+	run func() (stdout, stderr []byte, err error)
 	out io.Writer
 }
 
@@ -138,9 +135,10 @@ func (c *command) SetStdout(w io.Writer) { c.out = w }
 func (c *command) SetStderr(io.Writer)   {} // it is in the output
 func (c *command) Wait() error           { return nil }
 
-// Start runs it to its end. What is more than upstream's prober wants is not written.
+// Start runs it to its end. What is more than upstream's prober wants is not written, and a runtime may have let through a lot.
 func (c *command) Start() error {
-	output, err := c.run()
-	_, _ = c.out.Write(output)
+	stdout, stderr, err := c.run()
+	_, _ = c.out.Write(stdout)
+	_, _ = c.out.Write(stderr)
 	return err
 }

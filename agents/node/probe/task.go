@@ -48,6 +48,7 @@ type task struct {
 	triggered bool // it is to run once more when it is done
 
 	id     kubecontainer.ContainerID // of the attempt
+	seen   time.Time                 // when the attempt was first seen to run, by a clock that nobody sets; zero: not yet
 	known  bool
 	result results.Result
 	last   results.Result // of the last time
@@ -121,7 +122,11 @@ func (t *task) step(now time.Time) (ask, on bool) {
 		t.set(results.Success)
 		return false, false
 	}
-	if int32(now.Sub(s.State.Running.StartedAt.Time).Seconds()) < t.spec.InitialDelaySeconds {
+	if t.seen.IsZero() {
+		t.seen = now
+	}
+	ran := max(now.Sub(s.State.Running.StartedAt.Time), now.Sub(t.seen)) // it may have started by a clock that was set back since
+	if int64(ran/time.Second) < int64(t.spec.InitialDelaySeconds) {
 		return false, true
 	}
 	return isTrue(s.Started) != (t.kind == startup), true
@@ -129,7 +134,7 @@ func (t *task) step(now time.Time) (ask, on bool) {
 
 // renew begins with an attempt that was not seen before. One that ran when the agent began is as it was, until it is asked.
 func (t *task) renew(s *corev1.ContainerStatus) {
-	t.id, t.known, t.hold = kubecontainer.ParseContainerID(s.ContainerID), false, false
+	t.id, t.seen, t.known, t.hold = kubecontainer.ParseContainerID(s.ContainerID), time.Time{}, false, false
 	if t.sidecar && t.kind == startup && isTrue(s.Started) {
 		t.set(results.Success)
 	}

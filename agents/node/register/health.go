@@ -21,37 +21,43 @@ const (
 // healthTimeout bounds the wait for the runtime's answer.
 const healthTimeout = 10 * time.Second
 
+// downAfter is for how long a runtime that does not answer is taken to be as it was, as by kubelets: its pods run on while it is restarted,
+// and would lose their traffic if the node were not ready.
+const downAfter = 30 * time.Second
+
 // Health is how a node's container runtime is, as last heard.
 type Health struct {
 	runtime *runtime.Runtime
+	ask     func(context.Context) runtime.Conditions
 	changed func()
 
 	mu    sync.Mutex
-	last  runtime.Conditions
+	last  runtime.Conditions // of when it answered, or is long since down
+	heard time.Time          // when it last answered; zero: it has not yet
 	asked bool
 }
 
 // NewHealth is that of a runtime. changed is called when something is another way than before.
 func NewHealth(rt *runtime.Runtime, changed func()) *Health {
-	return &Health{runtime: rt, changed: changed}
+	return &Health{runtime: rt, ask: rt.Conditions, changed: changed}
 }
 
 // Run asks the runtime until ctx ends.
 func (h *Health) Run(ctx context.Context) error {
+	before := ""
 	for {
 		asking, cancel := context.WithTimeout(ctx, healthTimeout)
-		conditions := h.runtime.Conditions(asking)
+		conditions := h.ask(asking)
 		cancel()
 		if ctx.Err() != nil {
 			return nil
 		}
-		h.mu.Lock()
-		turned := !h.asked || text(conditions) != text(h.last)
-		h.last, h.asked = conditions, true
-		h.mu.Unlock()
-		if turned {
+		turned := h.take(conditions, time.Now())
+		now := text(conditions)
+		if turned || now != before { // pods wait also for a runtime that was away for a moment
 			h.changed()
 		}
+		before = now
 		period := healthPeriod
 		if text(conditions) != "" {
 			period = illPeriod
@@ -62,6 +68,21 @@ func (h *Health) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// take takes over what the runtime answered, or that it did not. It tells whether something is another way than before.
+func (h *Health) take(conditions runtime.Conditions, now time.Time) (turned bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case conditions.Down == nil:
+		h.heard = now
+	case !h.heard.IsZero() && now.Sub(h.heard) < downAfter:
+		return false
+	}
+	turned = !h.asked || text(conditions) != text(h.last)
+	h.last, h.asked = conditions, true
+	return turned
 }
 
 // text is what is wrong.

@@ -30,8 +30,12 @@ func readShares(path string) (*shares, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
 	}
+	var pods map[types.UID]map[string]corev1.ResourceRequirements
 	if err == nil {
-		err = json.Unmarshal(data, &s.pods)
+		err = json.Unmarshal(data, &pods)
+	}
+	if err == nil && pods != nil {
+		s.pods = pods
 	}
 	return s, err
 }

@@ -1,14 +1,17 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,12 +43,14 @@ const (
 func (s *Source) watchFiles(ctx context.Context) {
 	tick := time.NewTicker(filePeriod)
 	defer tick.Stop()
+	var changes chan fsnotify.Event // nil: nobody tells
+	var problems chan error
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		s.Log.Warn("Directory of static pods is not watched, and is read from time to time", "error", err)
-		watcher = &fsnotify.Watcher{}
 	} else {
 		defer func() { _ = watcher.Close() }()
+		changes, problems = watcher.Events, watcher.Errors
 	}
 	settle := time.NewTimer(0)
 	for {
@@ -54,17 +59,20 @@ func (s *Source) watchFiles(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-settle.C:
-		case _, open := <-watcher.Events:
+		case _, open := <-changes:
 			if !open {
-				watcher = &fsnotify.Watcher{}
+				changes, problems = nil, nil
 			}
 			settle.Reset(fileSettle)
 			continue
-		case err := <-watcher.Errors:
+		case err, open := <-problems:
+			if !open {
+				problems = nil
+			}
 			s.Log.Debug("Watch of the directory of static pods failed", "error", err)
 			continue
 		}
-		if err == nil && len(watcher.WatchList()) == 0 {
+		if changes != nil && len(watcher.WatchList()) == 0 {
 			_ = watcher.Add(s.Directory) // it may come later
 		}
 		s.readFiles()
@@ -73,7 +81,7 @@ func (s *Source) watchFiles(ctx context.Context) {
 
 // readFiles takes what the directory has now.
 func (s *Source) readFiles() {
-	there := map[types.UID]*corev1.Pod{}
+	there, at := map[types.UID]*corev1.Pod{}, map[types.UID]string{}
 	paths, err := filepath.Glob(filepath.Join(s.Directory, "[^.]*"))
 	if err != nil {
 		s.Log.Warn("Directory of static pods was not read", "error", err)
@@ -87,11 +95,11 @@ func (s *Source) readFiles() {
 			s.Log.Error("File of a static pod was not understood", "path", path, "error", err)
 			s.known.RLock()
 			if old := s.known.static[s.paths[path]]; old != nil { // half a file does not end a pod
-				there[old.UID] = old
+				there[old.UID], at[old.UID] = old, path
 			}
 			s.known.RUnlock()
 		default:
-			there[pod.UID], s.paths[path] = pod, pod.UID
+			there[pod.UID], at[pod.UID], s.paths[path] = pod, path, pod.UID
 		}
 	}
 	s.mu.Lock()
@@ -110,7 +118,18 @@ func (s *Source) readFiles() {
 		delete(s.known.static, uid)
 		s.known.Unlock()
 	}
-	for uid, pod := range there {
+	// Of two pods with one name the first one runs: that is the one that ran before, or else that of the first file.
+	pods := slices.SortedFunc(maps.Values(there), func(a, b *corev1.Pod) int {
+		if ra, rb := s.Running(a.UID), s.Running(b.UID); ra != rb {
+			if ra {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(at[a.UID], at[b.UID])
+	})
+	for _, pod := range pods {
+		uid := pod.UID
 		seen := time.Now().Format(time.RFC3339Nano)
 		if old := s.wanted[uid]; old != nil && old.pod == pod {
 			continue
@@ -169,6 +188,9 @@ func (s *Source) readFile(path string) (*corev1.Pod, error) {
 	}
 	if pod.Name == "" {
 		return nil, errors.New("invalid pod: name is needed for the pod")
+	}
+	if uid := string(pod.UID); uid != "" && (uid != filepath.Base(uid) || uid == "." || uid == "..") { // directories are named after it
+		return nil, fmt.Errorf("invalid pod: metadata.uid: Invalid value: %q: must not be a path", uid)
 	}
 	s.complement(pod, path)
 	opts := podutil.GetValidationOptionsFromPodSpecAndMeta(&pod.Spec, nil, &pod.ObjectMeta, nil)
