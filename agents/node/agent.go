@@ -233,7 +233,7 @@ func (a *Agent) makePods() error {
 		},
 		Links: cfg.ContainerLogs, RuntimeName: a.runtime.Name(), Runtime: a.runtime.Service(), Observer: observer{a.observer},
 		Images: images{a.images}, Environment: environment{a}, Volumes: podVolumes{a.volumes, a.users}, Objects: a.objects, Hooks: hooks{a.hooks},
-		Probes: a.prober, Cgroups: own, Handler: a.classes.handler, RecursiveReadOnly: a.handlerReadOnly, NetworkReady: a.health.Network,
+		Probes: a.prober, Cgroups: own, Givens: givens{filepath.Join(cfg.DataDir, "pods")}, Handler: a.classes.handler, RecursiveReadOnly: a.handlerReadOnly, NetworkReady: a.health.Network,
 		NodeIPs: a.nodeIPs, API: a.source.API, Settled: a.source.Retry, Meter: a.metrics, Users: a.users.of, Client: a.client, Events: a.events, Log: cfg.Log,
 	})
 	return nil

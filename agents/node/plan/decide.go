@@ -135,9 +135,6 @@ func (d *decision) run() bool {
 			alive = true
 			continue
 		}
-		if restart {
-			message += ", will be restarted"
-		}
 		d.stop(c, s, reason, message)
 		if restart {
 			d.start(c, "", false)
@@ -153,14 +150,18 @@ func (d *decision) dislikes(c Container, s *kubecontainer.Status) (reason Reason
 	if c.Spec.RestartPolicy != nil { // its rules are about exit codes, of which there is none yet
 		restart = *c.Spec.RestartPolicy != corev1.ContainerRestartPolicyNever
 	}
+	again := ""
+	if restart {
+		again = ", will be restarted"
+	}
 	probes := d.Probes[s.ID.ID]
 	switch {
 	case kubecontainer.HashContainer(c.Spec) != s.Hash:
-		return "", fmt.Sprintf("Container %s definition changed", c.Spec.Name), true
+		return "", fmt.Sprintf("Container %s definition changed, will be restarted", c.Spec.Name), true
 	case failed(probes.Liveness):
-		return Liveness, fmt.Sprintf("Container %s failed liveness probe", c.Spec.Name), restart
+		return Liveness, fmt.Sprintf("Container %s failed liveness probe%s", c.Spec.Name, again), restart
 	case failed(probes.Startup):
-		return Startup, fmt.Sprintf("Container %s failed startup probe", c.Spec.Name), restart
+		return Startup, fmt.Sprintf("Container %s failed startup probe%s", c.Spec.Name, again), restart
 	case !d.resize(c, s):
 		return "", fmt.Sprintf("Container %s resize requires restart", c.Spec.Name), true
 	}

@@ -328,7 +328,7 @@ func TestDecide(t *testing.T) {
 				p.Have.ContainerStatuses[0].Hash = kubecontainer.HashContainer(find(p.Want, "a"))
 				resources(p, "a", "100m", "200m")
 			},
-			want: []string{"stop a0 30s: Container a resize requires restart, will be restarted", "resize pod", "start a1"},
+			want: []string{"stop a0 30s: Container a resize requires restart", "resize pod", "start a1"},
 		},
 		"all anew": {
 			pod: spec(always, "i", "a", "b"), have: []string{"ready", "a:42", "a:1", "b:running", "i:0"},

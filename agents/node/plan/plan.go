@@ -20,8 +20,10 @@ type Pod struct {
 	Have *kubecontainer.PodStatus
 	// Probes are what liveness and startup probes found, by the container's id.
 	Probes map[string]Probes
-	// Resources are those that containers run with, by their names.
+	// Resources are those that containers run with, by their names, as Resources says.
 	Resources map[string]corev1.ResourceRequirements
+	// PodResources are those that the pod's cgroup was made with (KEP-5419); nil: as they are to be.
+	PodResources *corev1.ResourceRequirements
 	// Backoffs are of containers that were started again, by their names.
 	Backoffs Backoffs
 	// RestartAll: a container's exit demands that all are made anew (KEP-5532).
@@ -68,7 +70,7 @@ type (
 		ID       kubecontainer.ContainerID
 		Resource corev1.ResourceName
 	}
-	// ResizePod gives the pod's cgroup what its containers have by then.
+	// ResizePod gives the pod's cgroup what the pod, or its containers together, are to have.
 	ResizePod struct{}
 	// StartContainer makes a container and starts it.
 	StartContainer struct {

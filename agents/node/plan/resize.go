@@ -6,7 +6,34 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
+	kubeutil "k8s.io/kubernetes/pkg/kubelet/util"
 )
+
+// Resources are those that a container is to have: its own, and the limits of its pod where it has none (KEP-2837).
+func Resources(pod *corev1.Pod, c *corev1.Container) corev1.ResourceRequirements {
+	r := *c.Resources.DeepCopy()
+	r.Limits = kubeutil.GetLimits(&kubeutil.ResourceOpts{PodResources: pod.Spec.Resources, ContainerResources: &c.Resources})
+	return r
+}
+
+// SameResources compares those that can be changed while a container runs.
+func SameResources(a, b corev1.ResourceRequirements) bool {
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		if change(a.Limits, b.Limits, name) != 0 || change(a.Requests, b.Requests, name) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// PodResized: the pod is to have something else together than it has.
+func PodResized(pod *corev1.Pod, had *corev1.ResourceRequirements) bool {
+	var want corev1.ResourceRequirements
+	if pod.Spec.Resources != nil {
+		want = *pod.Spec.Resources
+	}
+	return had != nil && !SameResources(want, *had)
+}
 
 // resize is one resource of one container that is to change (KEP-1287).
 type resize struct {
@@ -17,13 +44,14 @@ type resize struct {
 // resize decides about the resources of a container that runs. It tells whether the container may go on: its policy may demand
 // that it starts again.
 func (d *decision) resize(c Container, s *kubecontainer.Status) (keep bool) {
+	want := Resources(d.Want, c.Spec)
 	had, known := d.Resources[c.Spec.Name]
-	if !known { // from before the agent was started: it was made as it should be, or is changed once more
-		had = c.Spec.Resources
+	if !known { // by a kubelet, say: it was made as it should be
+		had = want
 	}
 	var changed []resize
 	for _, name := range []corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceCPU} {
-		by := cmp.Or(change(c.Spec.Resources.Limits, had.Limits, name), change(c.Spec.Resources.Requests, had.Requests, name))
+		by := cmp.Or(change(want.Limits, had.Limits, name), change(want.Requests, had.Requests, name))
 		if by == 0 {
 			continue
 		}
@@ -47,7 +75,7 @@ func change(want, had corev1.ResourceList, name corev1.ResourceName) int64 {
 // resizes are in an order in which containers never have more together than the pod does: what shrinks comes first.
 func (d *decision) resizes() []Action {
 	if len(d.resized) == 0 {
-		if d.restart {
+		if d.restart || PodResized(d.Want, d.PodResources) {
 			return []Action{ResizePod{}}
 		}
 		return nil

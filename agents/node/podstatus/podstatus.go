@@ -10,6 +10,7 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
+	"k8s.io/kubernetes/pkg/kubelet/cm"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 	"k8s.io/kubernetes/pkg/kubelet/status"
 	kubetypes "k8s.io/kubernetes/pkg/kubelet/types"
@@ -40,8 +41,8 @@ type Pod struct {
 	NodeIPs []netip.Addr
 	// RecursiveReadOnly: the pod's runtime handler can make read-only mounts recursively so (KEP-3857).
 	RecursiveReadOnly bool
-	// Resources are those of the pod's cgroup; nil: it has none.
-	Resources *corev1.ResourceRequirements
+	// Cgroup is what the pod's cgroup has; nil: it has none, or it is not known.
+	Cgroup *cm.ResourceConfig
 	// Resize are the conditions of a resize that is not done (KEP-1287).
 	Resize []corev1.PodCondition
 }
@@ -76,7 +77,7 @@ func Status(p Pod) *corev1.PodStatus {
 		ephemeral[i] = corev1.Container(p.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 	}
 	s.EphemeralContainerStatuses = p.containers(ephemeral, p.Old.EphemeralContainerStatuses, podutil.EphemeralContainers, restarting)
-	s.Resources = p.Resources
+	s.Resources = p.resources()
 	s.AllocatedResources = resourcehelper.PodRequests(p.Pod, resourcehelper.PodResourcesOptions{})
 
 	p.ready(s)

@@ -3,6 +3,8 @@ package podstatus
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+	"k8s.io/kubernetes/pkg/kubelet/cm"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 )
 
@@ -44,4 +46,48 @@ func report(list, old corev1.ResourceList, name corev1.ResourceName, actual *res
 	case least == 0 || actual.MilliValue() > least || list.Name(name, resource.DecimalSI).MilliValue() > least:
 		list[name] = actual.DeepCopy()
 	}
+}
+
+// resources are those that the pod has together (KEP-5419): while it runs as its cgroup says, and else as it was allotted them.
+func (p *Pod) resources() *corev1.ResourceRequirements {
+	r := p.Pod.Spec.Resources.DeepCopy()
+	if r == nil {
+		r = &corev1.ResourceRequirements{}
+	}
+	all := resourcehelper.PodRequests(p.Pod, resourcehelper.PodResourcesOptions{})
+	if p.Pod.Status.Phase != corev1.PodRunning {
+		r.Requests, r.Limits = all, resourcehelper.PodLimits(p.Pod, resourcehelper.PodResourcesOptions{})
+		return r
+	}
+	if r.Requests == nil {
+		r.Requests = corev1.ResourceList{}
+	}
+	if r.Limits == nil {
+		r.Limits = corev1.ResourceList{}
+	}
+	var old corev1.ResourceRequirements
+	if p.Old.Phase == corev1.PodRunning && p.Old.Resources != nil {
+		old = *p.Old.Resources
+	}
+	var request, limit, memory *resource.Quantity
+	if c := p.Cgroup; c != nil {
+		if c.CPUShares != nil {
+			request = cm.CPURequestsFromConfig(c)
+		}
+		if c.CPUQuota != nil && c.CPUPeriod != nil {
+			limit = cm.CPULimitsFromConfig(c)
+		}
+		if c.Memory != nil {
+			memory = cm.MemoryLimitsFromConfig(c)
+		}
+	}
+	report(r.Requests, old.Requests, corev1.ResourceCPU, request, leastCPURequest)
+	if _, ok := r.Requests[corev1.ResourceMemory]; !ok {
+		if q, ok := all[corev1.ResourceMemory]; ok {
+			r.Requests[corev1.ResourceMemory] = q
+		}
+	}
+	report(r.Limits, old.Limits, corev1.ResourceCPU, limit, leastCPULimit)
+	report(r.Limits, old.Limits, corev1.ResourceMemory, memory, 0)
+	return r
 }

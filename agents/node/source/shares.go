@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
@@ -10,12 +11,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	resourcehelper "k8s.io/component-helpers/resource"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
+	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
 	"k8s.io/kubernetes/pkg/kubelet/events"
 )
 
-// shares are the resources that pods were allotted, by the names of their containers. A pod that asks for others later has what it was
-// allotted until there is room (KEP-1287). They outlive the agent.
+// shares are the resources that pods were allotted, by the names of their containers, and the pods' own (KEP-5419) by none. A pod that asks
+// for others later has what it was allotted until there is room (KEP-1287). They outlive the agent.
 type shares struct {
 	path string
 	pods map[types.UID]map[string]corev1.ResourceRequirements
@@ -79,6 +82,9 @@ func (s *shares) give(pod *corev1.Pod) {
 	for c := range podutil.ContainerIter(&pod.Spec, podutil.InitContainers|podutil.Containers) {
 		share[c.Name] = *c.Resources.DeepCopy()
 	}
+	if pod.Spec.Resources != nil {
+		share[""] = *pod.Spec.Resources.DeepCopy()
+	}
 	s.pods[pod.UID] = share
 }
 
@@ -94,6 +100,10 @@ func (s *shares) of(pod *corev1.Pod) *corev1.Pod {
 			c.Resources = *had.DeepCopy()
 		}
 	}
+	pod.Spec.Resources = nil
+	if had, ok := share[""]; ok {
+		pod.Spec.Resources = had.DeepCopy()
+	}
 	return pod
 }
 
@@ -106,7 +116,12 @@ func (s *shares) differs(pod *corev1.Pod) bool {
 			return true
 		}
 	}
-	return false
+	var own corev1.ResourceRequirements
+	if pod.Spec.Resources != nil {
+		own = *pod.Spec.Resources
+	}
+	had := share[""]
+	return share != nil && (!equality.Semantic.DeepEqual(had.Limits, own.Limits) || !equality.Semantic.DeepEqual(had.Requests, own.Requests))
 }
 
 // allot gives the pod what it asks for, when there is room. It tells whether the pod has something else than before.
@@ -153,17 +168,35 @@ func (s *Source) retry() {
 			waiting = append(waiting, w.pod)
 		}
 	}
-	slices.SortFunc(waiting, func(a, b *corev1.Pod) int { // by their priority, and who came first
-		if pa, pb := priority(a), priority(b); pa != pb {
-			return int(pb) - int(pa)
-		}
-		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	slices.SortFunc(waiting, func(a, b *corev1.Pod) int { // who makes room, by priority, by class, and who came first
+		return cmp.Or(
+			order(s.grows(a), s.grows(b)), cmp.Compare(priority(b), priority(a)),
+			order(qos.GetPodQOS(a) != corev1.PodQOSGuaranteed, qos.GetPodQOS(b) != corev1.PodQOSGuaranteed), a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+		)
 	})
 	for _, pod := range waiting {
 		if s.allot(pod) {
 			s.workers.Set(s.shares.of(pod))
 		}
 	}
+}
+
+// order puts those last of which something is so.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// grows: the pod asks for more than it was allotted.
+func (s *Source) grows(pod *corev1.Pod) bool {
+	has := resourcehelper.PodRequests(s.shares.of(pod), resourcehelper.PodResourcesOptions{})
+	asks := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
+	return asks.Cpu().Cmp(*has.Cpu()) > 0 || asks.Memory().Cmp(*has.Memory()) > 0
 }
 
 func priority(pod *corev1.Pod) int32 {

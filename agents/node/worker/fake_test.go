@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -20,6 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
+	"k8s.io/kubernetes/pkg/kubelet/cm"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 
 	"github.com/rowlock-io/rowlock/agents/node/cri"
@@ -44,7 +47,9 @@ type machine struct {
 	volumes map[types.UID]bool
 	preStop func(ctx context.Context) time.Duration
 	probes  map[string]podstatus.Probes
-	cgroups map[types.UID]bool
+	cgroups map[types.UID]*cm.ResourceConfig
+	used    uint64 // of memory, by each container
+	givens  map[types.UID]Given
 }
 
 func newMachine() *machine {
@@ -53,7 +58,7 @@ func newMachine() *machine {
 		fail:    func(string) error { return nil },
 		changed: func(types.UID) {},
 		image:   func(*corev1.Container) error { return nil },
-		volumes: map[types.UID]bool{}, cgroups: map[types.UID]bool{},
+		volumes: map[types.UID]bool{}, cgroups: map[types.UID]*cm.ResourceConfig{}, givens: map[types.UID]Given{},
 	}
 }
 
@@ -213,6 +218,12 @@ func (m *machine) UpdatePodSandboxResources(context.Context, *runtimeapi.UpdateP
 	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil
 }
 
+func (m *machine) ContainerStats(_ context.Context, id string) (*runtimeapi.ContainerStats, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &runtimeapi.ContainerStats{Memory: &runtimeapi.MemoryUsage{UsageBytes: &runtimeapi.UInt64Value{Value: m.used}}}, nil
+}
+
 // Report knows nothing that was not asked for.
 func (m *machine) Report(uid types.UID) *cri.Report { return nil }
 
@@ -351,20 +362,50 @@ type cgroups struct{ *machine }
 func (g cgroups) Exists(pod *corev1.Pod) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.machine.cgroups[pod.UID]
+	return g.machine.cgroups[pod.UID] != nil
 }
 
 func (g cgroups) Ensure(pod *corev1.Pod) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.machine.cgroups[pod.UID] = true
+	g.machine.cgroups[pod.UID] = cm.ResourceConfigForPod(pod, true, cm.QuotaPeriod, false, kubeletconfig.NoneMemoryReservationPolicy)
 	return nil
+}
+
+func (g cgroups) Current(pod *corev1.Pod) (*cm.ResourceConfig, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.machine.cgroups[pod.UID], nil
+}
+
+func (g cgroups) MemoryUsage(*corev1.Pod) (int64, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return int64(g.used), nil
 }
 func (g cgroups) Parent(*corev1.Pod) (string, error) { return "parent", nil }
 func (g cgroups) Remove(_ context.Context, uid types.UID) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.machine.cgroups, uid)
+	return nil
+}
+
+type givens struct{ *machine }
+
+func (g givens) Load(uid types.UID) (Given, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	given := g.machine.givens[uid]
+	given.Containers = maps.Clone(given.Containers)
+	return given, nil
+}
+
+func (g givens) Save(uid types.UID, given Given) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	given.Containers = maps.Clone(given.Containers)
+	g.machine.givens[uid] = given
 	return nil
 }
 
@@ -397,7 +438,7 @@ func (n *node) start() {
 	n.workers = New(Config{
 		Node: &cri.Node{PodLogs: logs, MemoryCapacity: 8 << 30}, RuntimeName: "fake", Runtime: n.machine, Observer: n.machine, Images: images{n.machine},
 		Environment: environment{}, Volumes: volumes{n.machine}, Objects: objects{}, Hooks: hooks{n.machine}, Probes: probes{n.machine},
-		Cgroups: cgroups{n.machine}, NetworkReady: func() error { return nil },
+		Cgroups: cgroups{n.machine}, Givens: givens{n.machine}, NetworkReady: func() error { return nil },
 		NodeIPs: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} },
 		API:     n.api, Client: n.client, Events: n.events, Log: slog.New(slog.NewTextHandler(output(), nil)),
 	})

@@ -46,9 +46,8 @@ type worker struct {
 	parent   string // cgroup
 	waiting  map[string]podstatus.Waiting
 	backoffs plan.Backoffs
-	// resources are those that containers were given, by their names.
-	resources map[string]corev1.ResourceRequirements
-	probed    bool
+	given    Given
+	probed   bool
 	// stopping are containers whose stop has begun: their hooks have run.
 	stopping sets.Set[string]
 }
@@ -95,7 +94,8 @@ func (p *worker) run(ctx context.Context) {
 	timer := time.NewTimer(resync)
 	defer timer.Stop()
 	p.backoffs, p.waiting = plan.Backoffs{}, map[string]podstatus.Waiting{}
-	p.resources, p.stopping = map[string]corev1.ResourceRequirements{}, sets.New[string]()
+	p.stopping = sets.New[string]()
+	p.recall()
 	for {
 		select {
 		case <-ctx.Done():

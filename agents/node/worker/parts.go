@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/kubernetes/pkg/kubelet/cm"
 	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 
 	"github.com/rowlock-io/rowlock/agents/node/cri"
@@ -26,6 +27,7 @@ type Runtime interface {
 	RemoveContainer(ctx context.Context, id string) error
 	UpdateContainerResources(ctx context.Context, id string, resources *runtimeapi.ContainerResources) error
 	UpdatePodSandboxResources(ctx context.Context, request *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error)
+	ContainerStats(ctx context.Context, id string) (*runtimeapi.ContainerStats, error)
 }
 
 // Observer tells what the runtime has.
@@ -113,8 +115,24 @@ type Cgroups interface {
 	Ensure(pod *corev1.Pod) error
 	// Parent is its name as runtimes want it.
 	Parent(pod *corev1.Pod) (string, error)
+	// Current is what it has now of the CPU and of memory, MemoryUsage what is used of it, in bytes.
+	Current(pod *corev1.Pod) (*cm.ResourceConfig, error)
+	MemoryUsage(pod *corev1.Pod) (int64, error)
 	// Remove removes it, whatever is left in it.
 	Remove(ctx context.Context, uid types.UID) error
+}
+
+// Given are the resources that a pod and its containers were given, which is not always what they were allotted.
+type Given struct {
+	// Containers are by their names, Pod is the pod's own; nil: it is not known.
+	Containers map[string]corev1.ResourceRequirements `json:"containers,omitempty"`
+	Pod        *corev1.ResourceRequirements           `json:"pod,omitempty"`
+}
+
+// Givens outlive the agent: a resize that one has begun the next one ends.
+type Givens interface {
+	Load(uid types.UID) (Given, error)
+	Save(uid types.UID, given Given) error
 }
 
 // Meter counts what workers do.

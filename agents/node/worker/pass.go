@@ -31,10 +31,11 @@ type pass struct {
 	frame  *cri.Pod // what the sandbox and its containers have in common
 	config *runtimeapi.PodSandboxConfig
 
-	grown  bool // the pod's cgroup has room for all that its containers are to have
-	acted  bool // the runtime was asked to change something
-	failed error
-	until  time.Time // when to try again; zero: nothing failed
+	grown   bool // the pod's cgroup has room for all that its containers are to have
+	shrinks bool // what the containers use is less than what they are to have
+	acted   bool // the runtime was asked to change something
+	failed  error
+	until   time.Time // when to try again; zero: nothing failed
 }
 
 // do does one action after the other. Those that cannot be done are done again with another pass.

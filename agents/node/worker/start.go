@@ -52,7 +52,7 @@ func (s *pass) start(ctx context.Context, a plan.StartContainer) error {
 	if err != nil {
 		return s.refuse(a.Spec, id, createError, err)
 	}
-	s.resources[a.Spec.Name] = a.Spec.Resources
+	s.gave(a.Spec.Name, plan.Resources(s.pod, a.Spec))
 	s.event(s.pod, a.Spec, id, corev1.EventTypeNormal, events.CreatedContainer, "Container created")
 	if err := s.Runtime.StartContainer(calls, id); err != nil {
 		return s.refuse(a.Spec, id, runError, err)

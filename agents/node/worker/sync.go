@@ -60,7 +60,8 @@ func (p *worker) sync(ctx context.Context, pod *corev1.Pod) (done bool, again ti
 	}
 	waited := maps.Clone(p.waiting)
 	s.do(ctx, plan.Decide(plan.Pod{
-		Want: pod, Have: have, Probes: p.Probes.Plan(p.uid), Resources: p.resources, Backoffs: p.backoffs, RestartAll: s.restartAll, Now: time.Now(),
+		Want: pod, Have: have, Probes: p.Probes.Plan(p.uid), Resources: p.given.Containers, PodResources: p.given.Pod, Backoffs: p.backoffs,
+		RestartAll: s.restartAll, Now: time.Now(),
 	}))
 	switch {
 	case s.failed == nil && s.acted: // and see what came of it
@@ -100,10 +101,14 @@ func (p *worker) makeCgroup(pod *corev1.Pod) (err error) {
 	if p.Cgroups == nil {
 		return nil
 	}
-	if !p.Cgroups.Exists(pod) {
+	there := p.Cgroups.Exists(pod)
+	if !there {
 		if err := p.Cgroups.Ensure(pod); err != nil {
 			return err
 		}
+	}
+	if !there || p.given.Pod == nil { // one of an agent that did not write it down was made as it should be
+		p.gavePod(pod)
 	}
 	p.parent, err = p.Cgroups.Parent(pod)
 	return err
@@ -122,6 +127,7 @@ func (p *worker) look(ctx context.Context, pod *corev1.Pod) (*kubecontainer.PodS
 		r = &cri.Report{Runtime: p.RuntimeName, At: time.Now()}
 	}
 	p.have = r.Status(p.uid, pod.Namespace, pod.Name)
+	p.fillIn(p.have)
 	if len(p.have.IPs) > 0 {
 		p.ips = p.have.IPs
 	}
@@ -137,6 +143,7 @@ func (p *worker) report(pod *corev1.Pod, have *kubecontainer.PodStatus, evicted 
 	}
 	if !stopped {
 		s.Resize = p.Status.resizeConditions(p.uid)
+		s.Cgroup = p.cgroup(pod)
 	}
 	if old, ok := p.Status.Get(p.uid); ok {
 		s.Old = old

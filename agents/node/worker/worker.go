@@ -49,6 +49,8 @@ type Config struct {
 	Probes      Probes
 	// Cgroups are pods' own; nil: the runtime puts containers where it likes.
 	Cgroups Cgroups
+	// Givens are remembered for the next agent; nil: they are forgotten.
+	Givens Givens
 	// Handler is the runtime's handler of a pod's RuntimeClass.
 	Handler func(context.Context, *corev1.Pod) (string, error)
 	// RecursiveReadOnly tells whether a handler can mount so.
