@@ -86,7 +86,9 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	stop()
 	_ = server.Close()
 	s.closeAll()
-	_ = <-done // that it was closed
+	if ended := <-done; err == nil && !errors.Is(ended, http.ErrServerClosed) {
+		err = ended
+	}
 	s.requests.Wait()
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		err = nil // those that were cut off know

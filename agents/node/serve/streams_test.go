@@ -222,9 +222,10 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	stdin, w := io.Pipe()
 	defer func() { _ = w.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	go func() {
-		done <- executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: stdin, Stdout: io.Discard})
+		defer close(done)
+		_ = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: stdin, Stdout: io.Discard}) // whatever a client says whose server has gone
 	}()
 	<-began
 	if err := n.stop(); err != nil {
@@ -232,5 +233,5 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	}
 	<-ended
 	cancel()
-	_ = <-done // whatever a client says whose server has gone
+	<-done
 }
