@@ -17,6 +17,7 @@ const (
 	PauseImage   = "registry.k8s.io/pause:3.10.2"
 	BusyboxImage = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1"
 	AgnhostImage = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+	AgnhostPrev  = "registry.k8s.io/e2e-test-images/agnhost:2.55"
 )
 
 // Pause is the image of sandboxes.
@@ -31,25 +32,6 @@ func Pause(t testing.TB) *Image {
 		Name:   PauseImage,
 		Files:  []File{Tool("pause", program)},
 		Config: imagespec.ImageConfig{User: "65535:65535", Entrypoint: []string{"/pause"}, Env: []string{"PATH=/"}},
-	}
-}
-
-// Agnhost is the image of Kubernetes' test program, with busybox's tools around it.
-func Agnhost(t testing.TB) *Image {
-	t.Helper()
-	certificate := filepath.Join(harness.KubernetesSource(t), "test/images/agnhost/porter")
-	return &Image{
-		Name: AgnhostImage, Base: Busybox(t),
-		Files: []File{
-			Tool("agnhost", harness.Static(t, "k8s.io/kubernetes/test/images/agnhost", "agnhost")),
-			{Path: "agnhost-2", Symlink: "agnhost"},
-			Dir("uploads", 0),
-			{Path: "localhost.crt", From: filepath.Join(certificate, "localhost.crt"), Mode: 0o644},
-			{Path: "localhost.key", From: filepath.Join(certificate, "localhost.key"), Mode: 0o644},
-			{Path: "etc/passwd", Text: passwd + "user-defined-in-image:x:1000:1000::/home:/bin/sh\n"},
-			{Path: "etc/group", Text: group + "user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"},
-		},
-		Config: imagespec.ImageConfig{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}, Env: []string{defaultPath}},
 	}
 }
 

@@ -72,3 +72,45 @@ func TestBusybox(t *testing.T) {
 		}
 	}
 }
+
+// TestImages runs a command in each image that takes long to make.
+func TestImages(t *testing.T) {
+	if !*allImages {
+		t.Skip("the larger images are only made with -args -all-images")
+	}
+	fabric := NewFabric(t)
+	fabric.Registry.Add(t, Pause(t))
+	m := fabric.NewMachine(t, "one")
+	m.Containerd(t)
+	m.Bridge(t, "10.244.1.0/24")
+	for _, test := range []struct {
+		name    string
+		image   func(testing.TB) *Image
+		command []string
+		args    []string
+		want    []string // in what it prints
+	}{
+		{
+			name: "agnhost", image: Agnhost,
+			command: []string{"sh", "-c", `
+				curl --version; dig -v; nc -h; ip -V; ss -V; iperf -v; bash --version; curl -s http://127.0.0.1:9/ || echo curl $?
+				id user-defined-in-image; readlink /agnhost-2; ls -d /uploads; cat /var/registry/pause/manifests/testing`},
+			want: []string{
+				"curl 8.", "DiG 9.", "OpenBSD netcat", "ip utility", "ss utility", "iperf version 2", "GNU bash", "curl 7",
+				"uid=1000(user-defined-in-image)", "50000(group-defined-in-image)", "agnhost", "/uploads", "sha256:",
+			},
+		},
+		{name: "agnhost-entrypoint", image: PreviousAgnhost, args: []string{"--version"}, want: []string{"app version"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			image := test.image(t)
+			fabric.Registry.Add(t, image)
+			got := output(t, m, image.Name, test.name, &runtimeapi.ContainerConfig{Command: test.command, Args: test.args})
+			for _, want := range test.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("%q is not in what it printed:\n%s", want, got)
+				}
+			}
+		})
+	}
+}

@@ -159,31 +159,6 @@ func says(t *testing.T, m *Machine, url, want string) {
 	})
 }
 
-// TestAgnhost: Kubernetes' test program serves in a pod.
-func TestAgnhost(t *testing.T) {
-	fabric := NewFabric(t)
-	fabric.Registry.Add(t, Pause(t))
-	fabric.Registry.Add(t, Agnhost(t))
-	m := fabric.NewMachine(t, "one")
-	m.Containerd(t)
-	m.Bridge(t, "10.244.1.0/24")
-	service, images := m.CRI(t)
-	if _, err := images.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: AgnhostImage}, nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	config := pod("agnhost")
-	sandbox, err := service.RunPodSandbox(t.Context(), config, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	containerOf(t, service, sandbox, config, AgnhostImage, []string{"/agnhost", "netexec"})
-	status, err := service.PodSandboxStatus(t.Context(), sandbox, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	says(t, m, "http://"+status.Status.Network.Ip+":8080/hostname", "agnhost")
-}
-
 func ignoreMissing(err error) error {
 	if os.IsNotExist(err) {
 		return nil
