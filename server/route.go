@@ -15,13 +15,21 @@ const clusterPrefix = "/clusters/"
 // route finds the cluster that a request is for, and hands it the request with the cluster's part of the path cut off.
 func (s *Server) route(w http.ResponseWriter, req *http.Request) {
 	name, inner := s.cfg.Default, req
-	if own, ok := s.hosts.of(req); ok {
+	own, alone := s.hosts.of(req)
+	if alone {
 		name = own // at its own host a cluster is the only one
-	} else if rest, ok := strings.CutPrefix(req.URL.Path, clusterPrefix); ok {
-		name, _, _ = strings.Cut(rest, "/")
-		if inner = below(req, clusterPrefix+name); inner == nil {
-			http.Error(w, "404 page not found", http.StatusNotFound)
-			return
+	}
+	if rest, ok := strings.CutPrefix(req.URL.Path, clusterPrefix); ok {
+		said, _, _ := strings.Cut(rest, "/")
+		switch {
+		case !alone:
+			name = said
+			fallthrough
+		case said == own: // clients that ask for the certificate of a cluster's own have its path all the same
+			if inner = below(req, clusterPrefix+said); inner == nil {
+				http.Error(w, "404 page not found", http.StatusNotFound)
+				return
+			}
 		}
 	}
 	c, release, err := s.cfg.Clusters.Acquire(req.Context(), name)

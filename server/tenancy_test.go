@@ -230,8 +230,13 @@ func TestHostNames(t *testing.T) {
 	if _, err := at("a", "b", ""); err == nil || !strings.Contains(err.Error(), "certificate signed by unknown authority") {
 		t.Errorf("the certificate at a's name is believed by b's authority: %v", err)
 	}
-	if _, err := at("a", "a", "/clusters/b"); err == nil {
-		t.Error("b answers at a's name")
+	if _, err := at("a", "a", "/clusters/a"); err != nil {
+		t.Errorf("a at its own name and path: %v", err)
+	}
+	for _, path := range []string{"/clusters/b", "/clusters/a/clusters/a", "/clusters/a%2f..%2fb", "/clusters/A", "/clusters/"} {
+		if _, err := at("a", "a", path); err == nil {
+			t.Errorf("there is an answer at a's name to %s", path)
+		}
 	}
 	cfg := s.WithCertificate(t, servertest.Default, "a", pki.Admin())
 	cfg.ServerName, cfg.CAData = "none.clusters.example", s.Identity("a").ClusterCA.Bundle()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -12,7 +13,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/metadata/metadatainformer"
+	"k8s.io/kubernetes/pkg/controller/apis/config"
 	"k8s.io/kubernetes/pkg/controller/certificates/authority"
+	signers "k8s.io/kubernetes/pkg/controller/certificates/signer/config"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/rowlock-io/rowlock/agents/controllers"
@@ -43,11 +46,13 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, share
 	if controllers.Some(loops) {
 		all = append(all, elected(user.KubeControllerManager, controlplane.Agent{Name: "controllers", Run: func(ctx context.Context, in controlplane.Inside) error {
 			cfg, err := controllerConfig(ctx, in)
-			cfg.Own = o.own
 			if err != nil {
 				return err
 			}
-			cfg.Loops = *loops.DeepCopy()
+			cfg.Loops, cfg.Own = *loops.DeepCopy(), o.ownOf(in.Cluster)
+			if in.Cluster != defaultCluster {
+				hosted(&cfg.Loops)
+			}
 			return controllers.Run(ctx, cfg)
 		}}))
 	}
@@ -63,6 +68,32 @@ func (o *agentOptions) agents(services net.IPNet, crashes *crash.Handlers, share
 		}}))
 	}
 	return all, nil
+}
+
+// ownOf is what no node of a cluster may be certified for. The node that this process runs is one of the cluster at the root.
+func (o *agentOptions) ownOf(cluster string) controllers.Own {
+	own := o.own
+	if o.domain != "" {
+		own.Names = append(slices.Clone(own.Names), cluster+"."+o.domain)
+	}
+	if cluster != defaultCluster {
+		own.Node = nil
+	}
+	return own
+}
+
+// hosted takes from a hosted cluster's loops what is about the cluster at the root. The operator's authorities cannot tell clusters apart: what
+// they signed for one would be believed in another (decision 0011).
+func hosted(loops *config.KubeControllerManagerConfiguration) {
+	signing := &loops.CSRSigningController
+	signing.ClusterSigningCertFile, signing.ClusterSigningKeyFile = "", ""
+	for _, files := range []*signers.CSRSigningConfiguration{
+		&signing.KubeletServingSignerConfiguration, &signing.KubeletClientSignerConfiguration,
+		&signing.KubeAPIServerClientSignerConfiguration, &signing.LegacyUnknownSignerConfiguration,
+	} {
+		*files = signers.CSRSigningConfiguration{}
+	}
+	loops.SAController.RootCAFile = ""
 }
 
 func controllerConfig(ctx context.Context, in controlplane.Inside) (controllers.Config, error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -125,6 +126,22 @@ func authorityOf(ctx context.Context, config *rest.Config, client kubernetes.Int
 	return config.CAData, nil
 }
 
+// shown is the authority of the certificate that a server shows to who does not ask for another: at /clusters/NAME that of the cluster at the
+// root, by which the administrator has just verified it. Stock kubelets ask for no other; they do not keep tls-server-name.
+func shown(config *rest.Config, server string, authority []byte) ([]byte, error) {
+	if u, err := url.Parse(server); err != nil || !strings.HasPrefix(u.Path, "/clusters/") {
+		return authority, nil
+	}
+	config = rest.CopyConfig(config)
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return nil, err
+	}
+	if len(config.CAData) == 0 || config.ServerName != "" {
+		return authority, nil
+	}
+	return config.CAData, nil
+}
+
 func isLoopback(server string) bool {
 	u, err := url.Parse(server)
 	if err != nil {
@@ -141,8 +158,9 @@ func advertised(ctx context.Context, client kubernetes.Interface, otherwise stri
 		return otherwise
 	}
 	for _, e := range found.Endpoints {
-		if len(e.Addresses) > 0 {
-			return "https://" + net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*found.Ports[0].Port)))
+		if u, err := url.Parse(otherwise); err == nil && len(e.Addresses) > 0 { // its path says which cluster it is
+			u.Host = net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*found.Ports[0].Port)))
+			return u.String()
 		}
 	}
 	return otherwise

@@ -39,8 +39,13 @@ func joinable(t *testing.T, flags ...string) *servertest.Server {
 // adminKubeconfig writes a kubeconfig of somebody who may do anything.
 func adminKubeconfig(t *testing.T, s *servertest.Server) string {
 	t.Helper()
+	return adminKubeconfigOf(t, s, servertest.Default)
+}
+
+func adminKubeconfigOf(t *testing.T, s *servertest.Server, cluster string) string {
+	t.Helper()
 	config := api.NewConfig()
-	config.Clusters["c"] = &api.Cluster{Server: s.URL, CertificateAuthorityData: s.Identity(servertest.Default).ClusterCA.Bundle()}
+	config.Clusters["c"] = &api.Cluster{Server: s.Address(cluster), CertificateAuthorityData: s.Identity(servertest.Default).ClusterCA.Bundle()}
 	config.AuthInfos["u"] = &api.AuthInfo{Token: servertest.AdminToken}
 	config.Contexts["x"] = &api.Context{Cluster: "c", AuthInfo: "u"}
 	config.CurrentContext = "x"
@@ -66,12 +71,17 @@ func rowlock(t *testing.T, args ...string) (string, error) {
 // newToken makes a token and returns it as the command's line has it.
 func makeToken(t *testing.T, s *servertest.Server, args ...string) join.Token {
 	t.Helper()
-	out, err := rowlock(t, append([]string{"token", "create", "--kubeconfig", adminKubeconfig(t, s)}, args...)...)
+	return makeTokenOf(t, s, servertest.Default, args...)
+}
+
+func makeTokenOf(t *testing.T, s *servertest.Server, cluster string, args ...string) join.Token {
+	t.Helper()
+	out, err := rowlock(t, append([]string{"token", "create", "--kubeconfig", adminKubeconfigOf(t, s, cluster)}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	words := strings.Fields(out)
-	if strings.Count(out, "\n") != 1 || len(words) != 6 || words[0] != "rowlock" || words[1] != "agent" || words[2] != "--server" || words[3] != s.URL || words[4] != "--token" {
+	if strings.Count(out, "\n") != 1 || len(words) != 6 || words[0] != "rowlock" || words[1] != "agent" || words[2] != "--server" || words[3] != s.Address(cluster) || words[4] != "--token" {
 		t.Fatalf("token create printed %q", out)
 	}
 	token, err := join.ParseToken(words[5])

@@ -17,6 +17,7 @@ type agentOptions struct {
 	schedulerConfig string
 	electSaid       func() bool // --leader-elect was given
 	own             controllers.Own
+	domain          string // of host names of clusters; empty: they have none
 }
 
 // notInside are flags of kube-controller-manager about how it reaches a server and what it is trusted with: inside the

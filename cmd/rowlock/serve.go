@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -87,7 +88,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err := o.local.find(o.simulate.Nodes > 0, log); err != nil {
 		return err
 	}
-	o.agents.own = controllers.Own{Names: o.named(), Node: o.local.is}
+	o.agents.own, o.agents.domain = controllers.Own{Names: o.named(), Node: o.local.is}, strings.ToLower(strings.Trim(o.ClusterHosts, "."))
 	if planes.Agents, err = o.agents.agents(o.ServiceRange, surviveCrashes(), d.shared()); err != nil {
 		return err
 	}

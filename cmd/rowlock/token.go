@@ -130,6 +130,9 @@ func (o *tokenOptions) create(ctx context.Context, out, hints io.Writer) error {
 	case printToken:
 		say(out, "%s\n", token)
 	case printKubeconfig:
+		if authority, err = shown(config, server, authority); err != nil {
+			return err
+		}
 		config, err := bootstrapKubeconfig(server, config.ServerName, authority, text)
 		if err != nil {
 			return err

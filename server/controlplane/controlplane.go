@@ -207,7 +207,7 @@ func (c *ControlPlane) reachedAt() string {
 	if c.cfg.Advertise != nil {
 		host = c.cfg.Advertise.String()
 	}
-	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.cfg.Port))
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.cfg.Port)) + c.cfg.Path
 }
 
 // firstAddress is the cluster IP of the `kubernetes` Service.

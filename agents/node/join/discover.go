@@ -17,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/clientcmd"
 	tokenapi "k8s.io/cluster-bootstrap/token/api"
 )
@@ -24,6 +25,13 @@ import (
 // ownName is a name of Rowlock's servers that no certificate but one of the cluster's own authority is for: where an operator's
 // certificate is shown otherwise, it is asked for by this name.
 const ownName = "own.rowlock.internal"
+
+// At /clusters/NAME a server shows the certificate of the cluster at the root, by whatever name it is asked. By NAME below this domain it shows
+// one of that cluster's authority, and it is that cluster which answers.
+const (
+	clusterPath = "/clusters/"
+	ownDomain   = "servers.rowlock.internal"
+)
 
 // Bounds of what is done with a server that is not known yet.
 const (
@@ -99,7 +107,7 @@ func (m *Member) reach(ctx context.Context) error {
 	if m.known {
 		return nil
 	}
-	address, host, err := dialAddress(m.server)
+	address, host, own, err := dialAddress(m.server)
 	if err != nil {
 		return err
 	}
@@ -116,8 +124,8 @@ func (m *Member) reach(ctx context.Context) error {
 			m.known = err == nil
 			return err
 		}
-		if shakeHands(ctx, address, &tls.Config{RootCAs: pool, ServerName: ownName}) == nil { //nolint:gosec // no version is lowered
-			m.known, m.serverName = true, ownName
+		if shakeHands(ctx, address, &tls.Config{RootCAs: pool, ServerName: own}) == nil { //nolint:gosec // no version is lowered
+			m.known, m.serverName = true, own
 			return nil
 		}
 		return fatal{fmt.Errorf("the certificate of %s: %w (another address of the server, or its flag --tls-san, may help)", m.server, unverified.Err)}
@@ -134,17 +142,21 @@ func shakeHands(ctx context.Context, address string, config *tls.Config) error {
 	return conn.Close()
 }
 
-// dialAddress is where the server listens, and the host of its URL.
-func dialAddress(server string) (address, host string, err error) {
+// dialAddress is where the server listens, the host of its URL, and the name by which it shows a certificate of the cluster's authority.
+func dialAddress(server string) (address, host, own string, err error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return "", "", fmt.Errorf("join: the server must be given as https://HOST:PORT: %q", server)
+		return "", "", "", fmt.Errorf("join: the server must be given as https://HOST:PORT: %q", server)
+	}
+	own = ownName
+	if name, ok := strings.CutPrefix(u.Path, clusterPath); ok && len(validation.IsDNS1123Label(name)) == 0 {
+		own = name + "." + ownDomain
 	}
 	port := u.Port()
 	if port == "" {
 		port = "443"
 	}
-	return net.JoinHostPort(u.Hostname(), port), u.Hostname(), nil
+	return net.JoinHostPort(u.Hostname(), port), u.Hostname(), own, nil
 }
 
 // fatal is an error of which trying again does not help.
