@@ -13,7 +13,7 @@ FUZZTIME = 30s
 FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
 FUZZTIME_CI = 30s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-sample bench bench-parts bench-crds bench-scale bench-growth election
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-nodes e2e-sample bench bench-parts bench-crds bench-scale bench-growth election
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -67,6 +67,12 @@ E2E_SEED = 1
 
 e2e: build
 	$(E2E) -passed
+
+# Those that need containers, on machines of namespaces with a real runtime; as root. FOCUS and SKIP are expressions for full names.
+PROCS = 4
+
+e2e-nodes: build
+	$(E2E) -group=containers $(if $(FOCUS),-focus='$(FOCUS)',-passed) $(if $(SKIP),-skip='$(SKIP)') -procs=$(PROCS)
 
 e2e-sample: build
 	$(E2E) -sample=$(E2E_SAMPLE) -seed=$(E2E_SEED) -limit=8m

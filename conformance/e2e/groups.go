@@ -5,15 +5,19 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
 // group is those tests that pass on one kind of cluster.
 type group struct {
 	name    string
-	file    string        // lists them, as seen from this package; of the first, all that pass on any
-	nodes   int           // that are simulated
-	jobTime time.Duration // how long pods of Jobs run on them before they succeed
-	slow    bool          // each test takes minutes, and none is drawn into a sample
+	file    string           // lists them, as seen from this package; of the first, all that pass on any
+	nodes   int              // that are simulated
+	real    int              // machines with a runtime and an agent, in their place
+	jobTime time.Duration    // how long pods of Jobs run on them before they succeed
+	slow    bool             // each test takes minutes, and none is drawn into a sample
+	targets []harness.Target // on which it is run; all when there are none
 }
 
 // groups are all of them. A test that is on no list but that of all that pass is in the first.
@@ -21,6 +25,12 @@ var groups = []group{
 	{name: "nodes", file: "../passed.txt", nodes: 3},
 	{name: "no-nodes", file: "../passed-no-nodes.txt"},
 	{name: "long-jobs", file: "../passed-long-jobs.txt", nodes: 3, jobTime: 75 * time.Second, slow: true},
+	{name: "containers", file: "../passed-containers.txt", real: 2, targets: []harness.Target{harness.SQLite}},
+}
+
+// on tells whether the group is run on a target. What its server keeps its data in makes no difference to a container.
+func (g *group) on(target harness.Target) bool {
+	return g.targets == nil || slices.Contains(g.targets, target)
 }
 
 // groupNamed returns the group of a name.

@@ -3,9 +3,11 @@ package e2e
 import (
 	"cmp"
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ var (
 	wholeList  = flag.Bool("passed", false, "run all tests that pass, of all groups or of that of -group")
 	namesFile  = flag.String("names", "", "run the tests whose full names are the lines of this file")
 	focusFlag  = flag.String("focus", "", "run the tests whose full names match this expression")
+	skipFlag   = flag.String("skip", "", "leave out the tests whose full names match this expression")
 	groupFlag  = flag.String("group", "", "the cluster of -names and -focus, nodes when it is empty; or the only one of -passed and -sample")
 	procs      = flag.Int("procs", 4, "processes that run tests")
 	update     = flag.Bool("update", false, "add what passed on all targets to the group's list")
@@ -36,6 +39,15 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	runs := chosen(t, lists)
+	if *skipFlag != "" {
+		skip, err := regexp.Compile(*skipFlag)
+		if err != nil {
+			t.Fatalf("-skip: %v", err)
+		}
+		for i := range runs {
+			runs[i].names = slices.DeleteFunc(runs[i].names, skip.MatchString)
+		}
+	}
 	if *out != "" {
 		if *out, err = filepath.Abs(*out); err != nil {
 			t.Fatal(err)
@@ -45,7 +57,9 @@ func TestRun(t *testing.T) {
 	if *update && len(runs) > 1 {
 		t.Fatal("-update takes a run of one group")
 	}
-	if *update && (!slices.Contains(targets, harness.SQLite) || !slices.Contains(targets, harness.OnPostgres)) {
+	if *update && slices.ContainsFunc([]harness.Target{harness.SQLite, harness.OnPostgres}, func(target harness.Target) bool {
+		return runs[0].group.on(target) && !slices.Contains(targets, target)
+	}) {
 		t.Fatal("-update takes a run on both databases")
 	}
 	var mu sync.Mutex
@@ -54,12 +68,17 @@ func TestRun(t *testing.T) {
 	for _, target := range targets {
 		t.Run(string(target), func(t *testing.T) {
 			for _, s := range runs {
-				s.target, s.procs, s.limit, s.again, s.listed = target, *procs, *limit, *again, lists[s.group.name]
+				if !s.group.on(target) {
+					continue
+				}
+				s.target, s.skip, s.procs, s.limit, s.again, s.listed = target, *skipFlag, *procs, *limit, *again, lists[s.group.name]
 				if *out != "" {
 					s.out = filepath.Join(*out, string(target), s.group.name)
 				}
 				t.Run(s.group.name, func(t *testing.T) {
-					t.Parallel() // most of the time tests wait
+					if s.group.real == 0 {
+						t.Parallel() // most of the time tests wait
+					}
 					v := s.judge(t)
 					mu.Lock()
 					defer mu.Unlock()
@@ -80,7 +99,9 @@ func TestRun(t *testing.T) {
 		}
 	}
 	if *update {
-		record(t, runs[0].group, lists, passes, len(targets))
+		g := runs[0].group
+		targets = slices.DeleteFunc(targets, func(target harness.Target) bool { return !g.on(target) })
+		record(t, g, lists, passes, len(targets))
 	}
 }
 
@@ -168,16 +189,23 @@ func lastLines(t *testing.T, file string, n int) string {
 }
 
 // keepLogs copies the logs of a cluster's processes.
-func keepLogs(t *testing.T, from, to string) {
+func keepLogs(t *testing.T, from stage, to string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(from, "*.log"))
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(from.server.Log), "*.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	logs := maps.Clone(from.logs)
+	if logs == nil {
+		logs = map[string]string{}
+	}
 	for _, file := range files {
+		logs[filepath.Base(file)] = file
+	}
+	for name, file := range logs {
 		data, err := os.ReadFile(file)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(to, filepath.Base(file)), data, 0o644)
+			err = os.WriteFile(filepath.Join(to, name), data, 0o644)
 		}
 		if err != nil {
 			t.Error(err)

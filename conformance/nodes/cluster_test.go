@@ -63,13 +63,7 @@ func newServer(t *testing.T) *cluster {
 	for _, image := range []*noderuntime.Image{noderuntime.Pause(t), noderuntime.Busybox(t)} {
 		c.fabric.Registry.Add(t, image)
 	}
-	rowlock := harness.SQLite.NewCluster(t)
-	rowlock.Within = c.fabric.Enter()
-	c.server = rowlock.NewServer(t,
-		"--controllers=*,bootstrap-signer-controller,token-cleaner-controller", "--scheduler", "--enable-bootstrap-token-auth",
-		"--allocate-node-cidrs", "--cluster-cidr=10.244.0.0/16", "--advertise-address="+noderuntime.Gateway, "--tls-san="+noderuntime.Gateway)
-	c.fabric.Forward(t, c.server.Addr())
-	c.server.Start(t)
+	c.server = c.fabric.StartServer(t)
 	c.Interface = c.server.Client(t)
 	return c
 }
@@ -80,31 +74,15 @@ func (c *cluster) add(t *testing.T, name string) *node {
 	n := &node{Machine: c.fabric.NewMachine(t, name)}
 	n.Containerd(t)
 	n.Install(t, harness.Rowlock(t))
-	n.join = c.token(t)
+	n.join = noderuntime.JoinFlags(t, c.server)
 	n.start(t)
 	c.nodes = append(c.nodes, n)
 	return n
 }
 
-// token makes a token and returns the arguments that an agent joins with.
-func (c *cluster) token(t *testing.T) []string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), harness.Rowlock(t), "token", "create", "-o=token", "--kubeconfig="+c.server.Kubeconfig)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
-	}
-	_, port, err := net.SplitHostPort(c.server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"agent", "--server=https://" + net.JoinHostPort(noderuntime.Gateway, port), "--token=" + strings.TrimSpace(string(out))}
-}
-
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	// How full the disk is that tests run on is not the nodes' matter.
-	n.agent = n.Start(t, "/opt/bin/rowlock", append(n.join[:len(n.join):len(n.join)], "--eviction-hard=memory.available<100Mi")...)
+	n.agent = n.StartAgent(t, n.join...)
 }
 
 // kill ends the agent at once.
