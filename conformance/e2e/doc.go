@@ -1,9 +1,10 @@
 // Package e2e runs Kubernetes' own end-to-end tests against the binary. They are built from upstream's modules, as they
 // are, at the version that go.mod names.
 //
-// passed.txt beside this module's packages lists the tests that pass, on SQLite and on Postgres, with simulated nodes; of
-// those in passed-no-nodes.txt too without, and of those in passed-long-jobs.txt with simulated nodes on which pods of Jobs
-// run for a while. It may only grow: a test of it that fails is an error, and so is a line that was taken away. The controllers and the scheduler are those inside the server. No container runs.
+// passed.txt beside this module's packages lists the tests that pass, on SQLite and on Postgres, with simulated nodes; those in
+// passed-no-nodes.txt without any, those in passed-long-jobs.txt with simulated nodes on which pods of Jobs run for a while, and those in
+// passed-containers.txt on machines that run containers (see package noderuntime). It may only grow: a test of it that fails is an error, and
+// so is a line that was taken away. The controllers and the scheduler are those inside the server. not-passed.txt says why others do not pass.
 //
 // "go test ./e2e" without further flags checks the lists and what surrounds a run. A run is asked for by TestRun's flags:
 //
@@ -11,7 +12,8 @@
 //	-passed       all of them
 //	-names FILE   the tests whose full names are the lines of a file
 //	-focus RE     the tests whose full names match
-//	-group NAME   the cluster of -names and -focus, or the only one of -passed: nodes, no-nodes, long-jobs
+//	-skip RE      leaves out the tests whose full names match
+//	-group NAME   the cluster of -names and -focus, or the only one of -passed: nodes, no-nodes, long-jobs, containers
 //	-procs N      processes that run tests; those marked [Serial] run alone, after the others
 //	-again=false  do not run tests that failed once more
 //	-update       write what passed on all targets, and is on no list, into the lists
