@@ -17,7 +17,7 @@ import (
 // Socket is where a machine's runtime listens, for programs in the machine.
 const Socket = "/run/containerd/containerd.sock"
 
-// containerdConfig is what differs from the defaults.
+// containerdConfig is what differs from the defaults. Kubernetes' own tests look for the handler test-handler.
 const containerdConfig = `version = 4
 imports = []
 [plugins."io.containerd.nri.v1.nri"]
@@ -36,6 +36,11 @@ imports = []
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
       BinaryName = "/opt/bin/runc"
       SystemdCgroup = false
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.test-handler]
+      runtime_type = "io.containerd.runc.v2"
+      runtime_path = "/opt/bin/containerd-shim-runc-v2"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.test-handler.options]
+        BinaryName = "/opt/bin/runc"
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/opt/cni/bin"]
     conf_dir = "/etc/cni/net.d"
