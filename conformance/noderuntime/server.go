@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -50,7 +51,7 @@ func JoinFlags(t testing.TB, server *harness.Server) []string {
 func (m *Machine) StartAgent(t testing.TB, args ...string) *Process {
 	t.Helper()
 	// How full the disk is that tests run on is not the nodes' matter.
-	return m.Start(t, "/opt/bin/rowlock", append(args[:len(args):len(args)], "--eviction-hard=memory.available<100Mi")...)
+	return m.Start(t, "/opt/bin/rowlock", append(args[:len(args):len(args)], "--eviction-hard=memory.available<100Mi", "--image-gc-high-threshold=100")...)
 }
 
 // Route makes pods of these machines, which are nodes of the same names, known where the server is: as on a network whose routers know
@@ -62,11 +63,18 @@ func (f *Fabric) Route(t testing.TB, client kubernetes.Interface, machines ...*M
 		err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
 			var err error
 			node, err = client.CoreV1().Nodes().Get(ctx, m.Name, metav1.GetOptions{})
-			return err == nil && node.Spec.PodCIDR != "", err
+			return err == nil && node.Spec.PodCIDR != "", ignoreNotFound(err)
 		})
 		if err != nil {
 			t.Fatalf("addresses for pods on %s: %v", m.Name, err)
 		}
 		f.ip(t, "route", "add", node.Spec.PodCIDR, "via", m.Address)
 	}
+}
+
+func ignoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
