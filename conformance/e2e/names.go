@@ -80,7 +80,8 @@ var slow = regexp.MustCompile(strings.Join([]string{
 	`DisruptionController .* not updated for unmanaged pods`,
 	`NoExecuteTaintManager`,
 	`Pod Generation issue 500 podspec updates`,
-	`Probing container should \*not\* be restarted`,
+	`Probing (restartable init )?container should (\*not\* be|be|have)`, `readiness probe that fails should never be ready`,
+	`init containers fail on a RestartAlways pod`, `succeed in writing subpaths in container`,
 	`SchedulerPredicates .* conflict between pods with same hostPort`,
 	`SchedulerPreemption`, `SchedulerPriorities`,
 	`StatefulSet .* canary updates`,
@@ -93,14 +94,23 @@ var timed = regexp.MustCompile(strings.Join([]string{
 	`Pod Generation custom-set generation on new pods and graceful delete`, // reads a pod after its deletion, which simulated nodes end at once
 }, "|"))
 
+// otherImages are tests that need images beside noderuntime's common ones, of which some take minutes to make. They are run with all
+// the others only.
+var otherImages = regexp.MustCompile(strings.Join([]string{
+	`AllowPrivilegeEscalation`, // nonewprivs
+	`ImageVolume`,              // kitten
+	`lifecycle of Pods and PodStatus`, `Update Demo`, `ReplicaSet Replace and Patch`, `rolling updates`, // agnhost's version before
+	`nginx`, `Aggregator`, `DNS`, `Guestbook`,
+}, "|"))
+
 // sample draws n names from lists, and one more from each list that would have none. They are the same ones for the same
-// seed and lists. Those that are slow, or a matter of time, are left to whole runs.
+// seed and lists. Those that are slow, a matter of time, or in need of more images, are left to whole runs.
 func sample(lists map[string][]string, n int, seed uint64) map[string][]string {
 	type entry struct{ list, name string }
 	var quick []entry
 	for _, list := range slices.Sorted(maps.Keys(lists)) {
 		for _, name := range lists[list] {
-			if !slow.MatchString(name) && !timed.MatchString(name) {
+			if !slow.MatchString(name) && !timed.MatchString(name) && !otherImages.MatchString(name) {
 				quick = append(quick, entry{list, name})
 			}
 		}

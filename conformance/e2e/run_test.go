@@ -150,7 +150,7 @@ func chosen(t *testing.T, lists map[string][]string) []suite {
 	var runs []suite
 	for _, g := range groups {
 		if names := lists[g.name]; len(names) > 0 && (*groupFlag == "" || g.name == only.name) {
-			runs = append(runs, suite{group: g, names: names, focus: focus(names)})
+			runs = append(runs, suite{group: g, names: names, focus: focus(names), drawn: *sampleSize > 0})
 		}
 	}
 	return runs

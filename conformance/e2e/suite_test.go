@@ -28,6 +28,7 @@ type suite struct {
 	names  []string // that have to be among the results
 	listed []string // that are errors too when they are among the results and did not pass
 	skip   string   // an expression for full names that are left out
+	drawn  bool     // they are a sample: those that need common images only
 	procs  int
 	limit  time.Duration
 	again  bool   // run a few that failed once more
@@ -76,7 +77,11 @@ func (s *suite) startMachines(t *testing.T) stage {
 	t.Helper()
 	noderuntime.Require(t)
 	fabric := noderuntime.NewFabric(t)
-	for _, image := range noderuntime.Images(t) {
+	images := noderuntime.Images
+	if s.drawn {
+		images = noderuntime.CommonImages
+	}
+	for _, image := range images(t) {
 		fabric.Registry.Add(t, image)
 	}
 	server := fabric.StartServer(t, "--resource-quota-sync-period=20s", "--history-retention=1m")

@@ -2,12 +2,17 @@ package noderuntime
 
 import "testing"
 
-// Images are all that there are, as Kubernetes' own tests want them.
-func Images(t testing.TB) []*Image {
+// CommonImages are what most of Kubernetes' own tests make do with.
+func CommonImages(t testing.TB) []*Image { return made(t, Pause, Busybox, Agnhost) }
+
+// Images are all that there are.
+func Images(t testing.TB) []*Image { return append(CommonImages(t), made(t, PreviousAgnhost)...) }
+
+func made(t testing.TB, makers ...func(testing.TB) *Image) []*Image {
 	t.Helper()
-	var images []*Image
-	for _, image := range []func(testing.TB) *Image{Pause, Busybox, Agnhost} {
-		images = append(images, image(t))
+	images := make([]*Image, len(makers))
+	for i, make := range makers {
+		images[i] = make(t)
 	}
 	return images
 }
