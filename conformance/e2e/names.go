@@ -97,8 +97,8 @@ var timed = regexp.MustCompile(strings.Join([]string{
 // otherImages are tests that need images beside noderuntime's common ones, of which some take minutes to make. They are run with all
 // the others only.
 var otherImages = regexp.MustCompile(strings.Join([]string{
-	`AllowPrivilegeEscalation`, // nonewprivs
-	`ImageVolume`,              // kitten
+	`AllowPrivilegeEscalation`,                                                                          // nonewprivs
+	`ImageVolume`,                                                                                       // kitten
 	`lifecycle of Pods and PodStatus`, `Update Demo`, `ReplicaSet Replace and Patch`, `rolling updates`, // agnhost's version before
 	`nginx`, `Aggregator`, `DNS`, `Guestbook`,
 }, "|"))
