@@ -20,9 +20,13 @@ func TestRoundTrip(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "a.example.com", UID: "u"},
 		Spec:       corev1.NodeSpec{PodCIDR: "10.244.1.0/24", PodCIDRs: []string{"10.244.1.0/24", "fd00:0:0:1::7/64", "nonsense"}},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeExternalIP, Address: "203.0.113.1"}, {Type: corev1.NodeHostName, Address: "a"}, {Type: corev1.NodeInternalIP, Address: "a"},
-			{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.2"},
-			{Type: corev1.NodeInternalIP, Address: "fe80::1%eth0"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::1"},
+			{Type: corev1.NodeExternalIP, Address: "203.0.113.1"},
+			{Type: corev1.NodeHostName, Address: "a"},
+			{Type: corev1.NodeInternalIP, Address: "a"},
+			{Type: corev1.NodeInternalIP, Address: "192.0.2.1"},
+			{Type: corev1.NodeInternalIP, Address: "192.0.2.2"},
+			{Type: corev1.NodeInternalIP, Address: "fe80::1%eth0"},
+			{Type: corev1.NodeInternalIP, Address: "2001:db8::1"},
 		}},
 	}
 	want := Network{

@@ -26,7 +26,7 @@ func SameResources(a, b corev1.ResourceRequirements) bool {
 	return true
 }
 
-// PodResized: the pod is to have something else together than it has.
+// PodResized says that the pod is to have something else together than it has.
 func PodResized(pod *corev1.Pod, had *corev1.ResourceRequirements) bool {
 	var want corev1.ResourceRequirements
 	if pod.Spec.Resources != nil {
