@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -16,6 +17,8 @@ import (
 type Node struct {
 	// Dial connects to the node's own API.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// DialPod connects to a pod of the node's, and to nothing else: an address that is none of them is ErrRefused. nil: all are.
+	DialPod func(ctx context.Context, at netip.AddrPort) (net.Conn, error)
 	// Leave is called when the server is about to end: another tunnel is to be made. This one goes on for the streams that it has.
 	Leave func()
 	Log   *slog.Logger
@@ -38,7 +41,11 @@ func (n *Node) Serve(ctx context.Context, conn net.Conn) {
 			case streamPath:
 				streams.Add(1)
 				defer streams.Done()
-				n.stream(w, req)
+				n.stream(w, req, n.Dial)
+			case podPath:
+				streams.Add(1)
+				defer streams.Done()
+				n.stream(w, req, n.dialPod(req))
 			case leavePath:
 				n.Leave()
 			default:
@@ -51,12 +58,27 @@ func (n *Node) Serve(ctx context.Context, conn net.Conn) {
 	streams.Wait()
 }
 
-// stream is one connection to the node's API.
-func (n *Node) stream(w http.ResponseWriter, req *http.Request) {
-	conn, err := n.Dial(req.Context())
+// dialPod connects to the pod that a request names.
+func (n *Node) dialPod(req *http.Request) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		at, err := netip.ParseAddrPort(req.URL.Query().Get(PodQuery))
+		if err != nil || n.DialPod == nil {
+			return nil, ErrRefused
+		}
+		return n.DialPod(ctx, at)
+	}
+}
+
+// stream is one connection to the node's API, or to a pod.
+func (n *Node) stream(w http.ResponseWriter, req *http.Request, dial func(context.Context) (net.Conn, error)) {
+	conn, err := dial(req.Context())
 	if err != nil {
-		n.Log.Warn("The node's API was not reached for the server", "err", err)
-		http.Error(w, err.Error(), http.StatusBadGateway)
+		code := http.StatusBadGateway
+		if errors.Is(err, ErrRefused) {
+			code = http.StatusMisdirectedRequest
+		}
+		n.Log.Warn("The server was not connected", "to", req.URL.Path[1:], "err", err)
+		http.Error(w, err.Error(), code)
 		return
 	}
 	defer context.AfterFunc(req.Context(), func() { _ = conn.Close() })()

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -17,14 +19,18 @@ import (
 var (
 	// ErrFull: the connection has as many streams as it may have.
 	ErrFull = errors.New("the node has too many connections over its tunnel")
-	// ErrNode: the agent is there and could not reach the node's API.
-	ErrNode = errors.New("the node's agent could not connect to the node's API")
+	// ErrNode: the agent is there and could not reach the node's API, or the pod.
+	ErrNode = errors.New("the node's agent could not connect")
+	// ErrRefused: the agent connects to pods of its own node only, and this is none.
+	ErrRefused = errors.New("there is no pod of the node's at this address")
 )
 
 // Session is the server's end of a tunnel. It is safe for concurrent use.
 type Session struct {
-	client *http2.ClientConn
-	conn   *noticed
+	client  *http2.ClientConn
+	conn    *noticed
+	streams atomic.Int32 // counted here: how many the agent says to take is the agent's word
+	pods    atomic.Int32 // of them
 }
 
 // noticed is a connection of which others learn that it was closed: HTTP/2 does that when it ends, for whatever reason.
@@ -40,14 +46,17 @@ func (c *noticed) Close() error {
 }
 
 // Accept begins a session over a connection that an agent made. It ends with the connection.
-func Accept(conn net.Conn) (*Session, error) {
+func Accept(conn net.Conn) (*Session, error) { return accept(conn, writeTimeout) }
+
+func accept(conn net.Conn, write time.Duration) (*Session, error) {
 	transport, err := http2.ConfigureTransports(&http.Transport{
 		DisableCompression: true, HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: streamWindow},
 	})
 	if err != nil {
 		return nil, err
 	}
-	transport.ReadIdleTimeout, transport.PingTimeout = pingServer, pingTimeout
+	transport.ReadIdleTimeout, transport.PingTimeout, transport.WriteByteTimeout = pingServer, pingTimeout, write
+	transport.MaxHeaderListSize = maxHeader
 	s := &Session{conn: &noticed{Conn: conn, done: make(chan struct{})}}
 	if s.client, err = transport.NewClientConn(s.conn); err != nil {
 		_ = s.conn.Close()
@@ -66,10 +75,7 @@ func (s *Session) Close() {
 }
 
 // Streams is how many are open.
-func (s *Session) Streams() int {
-	state := s.client.State()
-	return state.StreamsActive + state.StreamsReserved + state.StreamsPending
-}
+func (s *Session) Streams() int { return int(s.streams.Load()) }
 
 // Leave asks the agent to have another tunnel made; this one remains for the streams that it has.
 func (s *Session) Leave(ctx context.Context) error {
@@ -95,6 +101,37 @@ func (s *Session) send(ctx context.Context, path string, body io.Reader) (*http.
 
 // Open connects to the node's API. ctx bounds the opening only.
 func (s *Session) Open(ctx context.Context) (net.Conn, error) {
+	return s.open(ctx, streamPath, s.leave)
+}
+
+// OpenPod connects to a pod of the node's.
+func (s *Session) OpenPod(ctx context.Context, at netip.AddrPort) (net.Conn, error) {
+	if s.pods.Add(1) > maxPodStreams {
+		s.pods.Add(-1)
+		return nil, ErrFull
+	}
+	return s.open(ctx, podPath+"?"+Pod(at).Encode(), func() {
+		s.pods.Add(-1)
+		s.leave()
+	})
+}
+
+func (s *Session) leave() { s.streams.Add(-1) }
+
+// open begins a stream; ended is called when it has ended, whether it came to be or not.
+func (s *Session) open(ctx context.Context, path string, ended func()) (net.Conn, error) {
+	if s.streams.Add(1) > maxStreams {
+		ended()
+		return nil, ErrFull
+	}
+	near, err := s.begin(ctx, path, ended)
+	if err != nil {
+		ended()
+	}
+	return near, err
+}
+
+func (s *Session) begin(ctx context.Context, path string, ended func()) (net.Conn, error) {
 	if !s.client.ReserveNewRequest() {
 		select {
 		case <-s.Done():
@@ -109,12 +146,17 @@ func (s *Session) Open(ctx context.Context) (net.Conn, error) {
 	body, toNode := io.Pipe()
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	opened := context.AfterFunc(ctx, cancel)
-	resp, err := s.send(lasting, streamPath, body)
+	resp, err := s.send(lasting, path, body)
 	if !opened() && err == nil { // too late
 		_ = resp.Body.Close()
 		err = ctx.Err()
 	}
-	if err == nil && resp.StatusCode != http.StatusOK {
+	switch {
+	case err != nil:
+	case resp.StatusCode == http.StatusMisdirectedRequest:
+		err = ErrRefused
+		_ = resp.Body.Close()
+	case resp.StatusCode != http.StatusOK:
 		err = fmt.Errorf("%w: %w", ErrNode, refusal(resp))
 		_ = resp.Body.Close()
 	}
@@ -124,7 +166,10 @@ func (s *Session) Open(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	near, far := net.Pipe()
-	go carry(far, toNode, resp.Body, cancel)
+	go func() {
+		defer ended()
+		carry(far, toNode, resp.Body, cancel)
+	}()
 	return near, nil
 }
 
