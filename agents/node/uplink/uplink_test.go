@@ -2,6 +2,7 @@ package uplink_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"io"
 	"log/slog"
@@ -24,6 +25,7 @@ type cluster struct {
 	sessions chan *tunnel.Session
 	refuse   atomic.Int32 // so many first
 	asked    atomic.Int32
+	shown    sync.Map // by session: the certificate of the node that it was made with
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -49,22 +51,26 @@ func newCluster(t *testing.T) *cluster {
 			return
 		}
 		defer session.Close()
+		if len(req.TLS.PeerCertificates) > 0 {
+			c.shown.Store(session, req.TLS.PeerCertificates[0])
+		}
 		select {
 		case c.sessions <- session:
 			<-session.Done()
 		case <-t.Context().Done():
 		}
 	}))
-	c.EnableHTTP2 = true // which the agent must not speak here
+	c.EnableHTTP2 = true                                   // which the agent must not speak here
+	c.TLS = &tls.Config{ClientAuth: tls.RequestClientCert} //nolint:gosec // a test's
 	c.StartTLS()
 	t.Cleanup(c.Close)
 	return c
 }
 
-// run runs the node's uplink; its API echoes.
-func (c *cluster) run(t *testing.T) (stop func()) {
+// run runs the node's uplink, which with makes another one; its API echoes.
+func (c *cluster) run(t *testing.T, with ...func(*uplink.Config)) (stop func()) {
 	t.Helper()
-	up, err := uplink.New(uplink.Config{
+	cfg := uplink.Config{
 		Node: "one", Log: slog.New(slog.DiscardHandler),
 		API: &rest.Config{
 			Host:            c.URL + "/clusters/mine",
@@ -78,7 +84,11 @@ func (c *cluster) run(t *testing.T) (stop func()) {
 			}()
 			return near, nil
 		},
-	})
+	}
+	for _, f := range with {
+		f(&cfg)
+	}
+	up, err := uplink.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
