@@ -46,10 +46,13 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	up, err := uplink.New(uplink.Config{Node: a.cfg.Name, API: a.cfg.API, Log: a.cfg.Log, Dial: func(ctx context.Context) (net.Conn, error) {
-		var dialer net.Dialer
-		return dialer.DialContext(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)))
-	}})
+	up, err := uplink.New(uplink.Config{
+		Node: a.cfg.Name, API: a.cfg.API, DialPod: a.dialPod, Metrics: a.cfg.Metrics, Log: a.cfg.Log,
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)))
+		},
+	})
 	if err != nil {
 		_ = listener.Close()
 		return fmt.Errorf("tunnel: %w", err)
