@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +39,10 @@ type hidden struct {
 	name string
 	says string // in all of its answers
 	more chan string
+
+	mu    sync.Mutex
+	pods  map[netip.AddrPort]string // where what listens on its pods really is
+	asked []netip.AddrPort          // addresses of pods that its agent was asked to connect to
 }
 
 const hiddenAddress = "192.0.2.10"
@@ -61,6 +66,21 @@ func newHidden(t *testing.T, of *pki.Identity, name, certified, says string) *hi
 				return
 			}
 		}
+	})
+	mux.HandleFunc("/containerLogs/default/{pod}/flood", func(w http.ResponseWriter, _ *http.Request) {
+		for line := make([]byte, 64<<10); ; {
+			if _, err := w.Write(line); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("/attach/default/{pod}/c", func(w http.ResponseWriter, req *http.Request) {
+		opts, err := remotecommand.NewOptions(req)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		remotecommand.ServeAttach(w, req, n, "", "", "", opts, time.Hour, time.Minute, remotecommand.SupportedStreamingProtocols)
 	})
 	mux.HandleFunc("/exec/default/{pod}/c", func(w http.ResponseWriter, req *http.Request) {
 		opts, err := remotecommand.NewOptions(req)
@@ -113,6 +133,15 @@ func (n *hidden) ExecInContainer(_ context.Context, _, _, _ string, cmd []string
 	return err
 }
 
+// AttachContainer says who it is, and then what it is told.
+func (n *hidden) AttachContainer(_ context.Context, _, _, _ string, in io.Reader, out, _ io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize) error {
+	if _, err := io.WriteString(out, n.says+" "); err != nil {
+		return err
+	}
+	_, err := io.Copy(out, in)
+	return err
+}
+
 // PortForward answers with what it was told, after who it is.
 func (n *hidden) PortForward(_ context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
 	defer stream.Close()
@@ -140,7 +169,7 @@ func (n *hidden) register(t *testing.T, kube kubernetes.Interface) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runningOn(t, kube, n.name, "web-"+n.name, "c")
+	runningOn(t, kube, n.name, "web-"+n.name, "c", "flood")
 }
 
 // uplink is an agent's tunnel.
@@ -170,7 +199,13 @@ func dialTunnel(t *testing.T, config *rest.Config, path string) (net.Conn, error
 // connect makes a node's tunnel to a server.
 func (n *hidden) connect(t *testing.T, s *servertest.Server, cluster string) *uplink {
 	t.Helper()
-	conn, err := dialTunnel(t, asNode(t, s, cluster, n.name), tunnel.Path(n.name))
+	return n.connectAs(t, asNode(t, s, cluster, n.name))
+}
+
+// connectAs makes it as a configuration says.
+func (n *hidden) connectAs(t *testing.T, config *rest.Config) *uplink {
+	t.Helper()
+	conn, err := dialTunnel(t, config, tunnel.Path(n.name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +215,17 @@ func (n *hidden) connect(t *testing.T, s *servertest.Server, cluster string) *up
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			var dialer net.Dialer
 			return dialer.DialContext(ctx, "tcp", n.Listener.Addr().String())
+		},
+		DialPod: func(ctx context.Context, at netip.AddrPort) (net.Conn, error) {
+			n.mu.Lock()
+			n.asked = append(n.asked, at)
+			to, ok := n.pods[at]
+			n.mu.Unlock()
+			if !ok {
+				return nil, tunnel.ErrRefused
+			}
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "tcp", to)
 		},
 	}
 	go func() {

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -30,7 +31,7 @@ import (
 )
 
 func logs(ctx context.Context, kube kubernetes.Interface, pod string) (string, error) {
-	data, err := kube.CoreV1().Pods("default").GetLogs(pod, &corev1.PodLogOptions{}).DoRaw(ctx)
+	data, err := kube.CoreV1().Pods("default").GetLogs(pod, &corev1.PodLogOptions{Container: "c"}).DoRaw(ctx)
 	return string(data), err
 }
 
@@ -58,7 +59,7 @@ func wantLogs(t *testing.T, kube kubernetes.Interface, node, says string) {
 func streams(t *testing.T, config *rest.Config, kube kubernetes.Interface, n *hidden) {
 	t.Helper()
 	ctx := t.Context()
-	followed, err := kube.CoreV1().Pods("default").GetLogs("web-"+n.name, &corev1.PodLogOptions{Follow: true}).Stream(ctx)
+	followed, err := kube.CoreV1().Pods("default").GetLogs("web-"+n.name, &corev1.PodLogOptions{Container: "c", Follow: true}).Stream(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,22 +79,30 @@ func streams(t *testing.T, config *rest.Config, kube kubernetes.Interface, n *hi
 	}
 	_ = followed.Close()
 
-	at := kube.CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name("web-"+n.name).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Container: "c", Command: []string{"cat"}, Stdin: true, Stdout: true}, scheme.ParameterCodec).URL()
-	overSPDY, err := remotecommand.NewSPDYExecutor(config, http.MethodPost, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	overWebSocket, err := remotecommand.NewWebSocketExecutor(config, http.MethodGet, at.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	large := strings.Repeat("0123456789abcdef", 1<<16)
-	for way, e := range map[string]remotecommand.Executor{"SPDY": overSPDY, "WebSocket": overWebSocket} {
-		var out bytes.Buffer
-		err := e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: strings.NewReader(large), Stdout: &out})
-		if err != nil || out.String() != large {
-			t.Errorf("exec over %s: %v, %d bytes", way, err, out.Len())
+	for subresource, tt := range map[string]struct {
+		options runtime.Object
+		want    string
+	}{
+		"exec":   {&corev1.PodExecOptions{Container: "c", Command: []string{"cat"}, Stdin: true, Stdout: true}, large},
+		"attach": {&corev1.PodAttachOptions{Container: "c", Stdin: true, Stdout: true}, n.says + " " + large},
+	} {
+		at := kube.CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name("web-"+n.name).SubResource(subresource).
+			VersionedParams(tt.options, scheme.ParameterCodec).URL()
+		overSPDY, err := remotecommand.NewSPDYExecutor(config, http.MethodPost, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		overWebSocket, err := remotecommand.NewWebSocketExecutor(config, http.MethodGet, at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for way, e := range map[string]remotecommand.Executor{"SPDY": overSPDY, "WebSocket": overWebSocket} {
+			var out bytes.Buffer
+			err := e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: strings.NewReader(large), Stdout: &out})
+			if err != nil || out.String() != tt.want {
+				t.Errorf("%s over %s: %v, %d bytes", subresource, way, err, out.Len())
+			}
 		}
 	}
 
@@ -166,7 +175,7 @@ func TestTunnel(t *testing.T) {
 	streams(t, s.Config(servertest.Default, servertest.AdminToken), kube, n)
 
 	// Streams end with the tunnel, and work again when it is there again.
-	followed, err := kube.CoreV1().Pods("default").GetLogs("web-one", &corev1.PodLogOptions{Follow: true}).Stream(t.Context())
+	followed, err := kube.CoreV1().Pods("default").GetLogs("web-one", &corev1.PodLogOptions{Container: "c", Follow: true}).Stream(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +192,16 @@ func TestTunnel(t *testing.T) {
 // Whichever server a user asks, it reaches the node; and goes on to do so when the agent has gone from one to the other.
 func TestTunnelToAnotherServer(t *testing.T) {
 	t.Parallel()
-	s := replicas(t, memory.New())
+	for _, name := range []string{"memory", "postgres"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tunnelToAnotherServer(t, replicas(t, databases[name](t)))
+		})
+	}
+}
+
+func tunnelToAnotherServer(t *testing.T, s [2]*servertest.Server) {
+	t.Helper()
 	clients := [2]kubernetes.Interface{s[0].Client(t, servertest.Default), s[1].Client(t, servertest.Default)}
 	n := newHidden(t, s[0].Identity(servertest.Default), "one", "one", "the first")
 	n.register(t, clients[0])
@@ -220,7 +238,7 @@ func TestTunnelOfServerThatStops(t *testing.T) {
 	up := n.connect(t, s[0], servertest.Default)
 	other := s[1].Client(t, servertest.Default)
 	wantLogs(t, other, "one", "the first")
-	followed, err := other.CoreV1().Pods("default").GetLogs("web-one", &corev1.PodLogOptions{Follow: true}).Stream(t.Context())
+	followed, err := other.CoreV1().Pods("default").GetLogs("web-one", &corev1.PodLogOptions{Container: "c", Follow: true}).Stream(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +364,7 @@ func TestTunnelToWrongNode(t *testing.T) {
 		if err == nil || !strings.Contains(got, "failed to verify certificate") {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
-		skipping := &corev1.PodLogOptions{InsecureSkipTLSVerifyBackend: true}
+		skipping := &corev1.PodLogOptions{Container: "c", InsecureSkipTLSVerifyBackend: true}
 		if _, err := kube.CoreV1().Pods("default").GetLogs("web-"+n.name, skipping).DoRaw(t.Context()); err != nil {
 			t.Errorf("%s, not looked at: %v", name, err)
 		}
@@ -389,7 +407,7 @@ func TestTunnelOfDeletedNode(t *testing.T) {
 	kube := s.Client(t, servertest.Default)
 	n := newHidden(t, s.Identity(servertest.Default), "one", "one", "the first")
 	n.register(t, kube)
-	n.connect(t, s, servertest.Default)
+	up := n.connect(t, s, servertest.Default)
 	wantLogs(t, kube, "one", "the first")
 	if err := kube.CoreV1().Nodes().Delete(t.Context(), "one", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
@@ -400,4 +418,5 @@ func TestTunnelOfDeletedNode(t *testing.T) {
 	if _, err := dialTunnel(t, asNode(t, s, servertest.Default, "one"), tunnel.Path("one")); status(err) != http.StatusNotFound {
 		t.Errorf("a tunnel of a node that was deleted: %v", err)
 	}
+	<-up.done // within seconds
 }

@@ -53,6 +53,9 @@ type Config struct {
 	KubeletTransport, UnverifiedKubelets http.RoundTripper
 	// Tunnelled are transports in their place to one node that is reached in another way than by its address, if it is. Optional.
 	Tunnelled func(node string) (verified, unverified http.RoundTripper, ok bool)
+	// TunnelledPods is one in the place of NodeTransport to the pods of such a node; with own, to what listens at the node's own address.
+	// Optional.
+	TunnelledPods func(node string, own bool) (rt http.RoundTripper, ok bool)
 }
 
 // Catalogue is the set of served groups in the order of discovery.

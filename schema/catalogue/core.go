@@ -15,6 +15,7 @@ import (
 	podtemplatestore "k8s.io/kubernetes/pkg/registry/core/podtemplate/storage"
 	controllerstore "k8s.io/kubernetes/pkg/registry/core/replicationcontroller/storage"
 	corerest "k8s.io/kubernetes/pkg/registry/core/rest"
+	"k8s.io/kubernetes/pkg/registry/core/service"
 	"k8s.io/kubernetes/pkg/registry/core/service/ipallocator"
 	"k8s.io/kubernetes/pkg/registry/core/service/portallocator"
 	servicestore "k8s.io/kubernetes/pkg/registry/core/service/storage"
@@ -78,13 +79,17 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 	if err != nil {
 		return nil, err
 	}
+	tunnelled := tunnelledPods(cfg.TunnelledPods)
+	if to, ok := serviceProxy.(*service.ProxyREST); ok {
+		to.Redirector = redirector{to.Redirector, endpoints, pods.Pod, tunnelled}
+	}
 	for path, s := range map[string]rest.Storage{
 		"bindings":                      pods.LegacyBinding,
 		"componentstatuses":             newComponentStatuses(cfg.Backend.Store),
 		"endpoints":                     endpoints,
 		"limitranges":                   limitRanges,
 		"nodes":                         nodes.Node,
-		"nodes/proxy":                   nodes.Proxy,
+		"nodes/proxy":                   nodeProxy{nodes.Proxy, tunnelled},
 		"nodes/status":                  nodes.Status,
 		"persistentvolumeclaims":        claims,
 		"persistentvolumeclaims/status": claimStatus,
@@ -98,7 +103,7 @@ func (c *Catalogue) newCore(cfg Config, g *optionsGetter) (*genericapiserver.API
 		"pods/exec":                     pods.Exec,
 		"pods/log":                      pods.Log,
 		"pods/portforward":              pods.PortForward,
-		"pods/proxy":                    pods.Proxy,
+		"pods/proxy":                    podProxy{pods.Proxy, pods.Pod, tunnelled},
 		"pods/resize":                   pods.Resize,
 		"pods/status":                   pods.Status,
 		"podtemplates":                  podTemplates,

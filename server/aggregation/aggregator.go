@@ -34,6 +34,7 @@ type Config struct {
 	Kube       kubernetes.Interface
 	Services   corelisters.ServiceLister
 	Dialer     *outbound.Dialer
+	Dial       outbound.ServiceDial // in the place of Dialer's; nil: that
 	Resolver   outbound.Resolver
 	Slices     proxyutil.EndpointSliceGetter
 	FrontProxy *pki.Authority

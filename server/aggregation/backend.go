@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -99,6 +100,11 @@ func (b *backend) roundTripper() (*http.Transport, error) {
 	}
 	old := b.rt
 	b.rt, b.shown = b.a.cfg.Dialer.Transport(cfg), pair
+	if dial := b.a.cfg.Dial; dial != nil {
+		b.rt.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, b.spec.Service.Namespace, b.spec.Service.Name, network, address)
+		}
+	}
 	if old != nil {
 		old.CloseIdleConnections()
 	}

@@ -17,7 +17,7 @@ import (
 func newAggregator(c *ControlPlane, documents *discovery.Documents, described *openapi.Service) *aggregation.Aggregator {
 	cfg := aggregation.Config{
 		Client: c.clients.aggregator, Kube: c.clients.kube, Services: c.informers.Core().V1().Services().Lister(),
-		Dialer: c.backends.dialer, Resolver: c.backends.services, Slices: c.backends.slices,
+		Dialer: c.backends.dialer, Dial: c.dialService, Resolver: c.backends.services, Slices: c.backends.slices,
 		FrontProxy: c.identity.FrontProxyCA, Discovery: documents, OpenAPI: described, Log: c.cfg.Log,
 	}
 	if c.cfg.Operator {

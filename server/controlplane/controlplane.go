@@ -179,7 +179,7 @@ func (c *ControlPlane) newCatalogue() (*catalogue.Catalogue, error) {
 		ServiceAccountIssuer: c.access.issuer.Tokens, TokenMaxExpiration: longest, ExtendTokens: !c.cfg.Access.ShortTokens, TokenExtension: extended,
 		Versions: c.cfg.Versions, EventTTL: c.cfg.EventTTL, ServiceRange: c.cfg.ServiceRange, NodePortRange: c.cfg.NodePortRange,
 		NodeTransport: c.backends.nodes, Kubelet: c.backends.kubelet(),
-		KubeletTransport: verified, UnverifiedKubelets: unverified, Tunnelled: c.tunnels.Transports,
+		KubeletTransport: verified, UnverifiedKubelets: unverified, Tunnelled: c.tunnels.Transports, TunnelledPods: c.tunnels.Pods,
 	})
 }
 

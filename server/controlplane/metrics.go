@@ -15,6 +15,7 @@ import (
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/rowlock-io/rowlock/server/aggregation"
+	"github.com/rowlock-io/rowlock/server/tunnels"
 	"github.com/rowlock-io/rowlock/storage/cache"
 	"github.com/rowlock-io/rowlock/storage/commit"
 	"github.com/rowlock-io/rowlock/storage/retention"
@@ -28,6 +29,7 @@ type Metrics struct {
 
 	aggregation *aggregation.Metrics // nil: not counted
 	agents      *agentMetrics
+	tunnels     *tunnels.Metrics
 }
 
 // NewMetrics registers the series of storage.
@@ -44,7 +46,11 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Metrics{cache: c, commit: commit.NewMetrics(reg), retention: r, agents: a}, nil
+	t, err := tunnels.NewMetrics(reg)
+	if err != nil {
+		return nil, err
+	}
+	return &Metrics{tunnels: t, cache: c, commit: commit.NewMetrics(reg), retention: r, agents: a}, nil
 }
 
 // countRequests registers upstream's series, which the process has once. Until then upstream counts nothing, and what asked

@@ -20,6 +20,8 @@ type Outbound struct {
 	// ClusterIPs connects to the cluster IPs of services, which takes a service proxy on this machine, rather than to their
 	// endpoints.
 	ClusterIPs bool
+	// PodsDirectly connects to pods at their addresses, also where their nodes have tunnels.
+	PodsDirectly bool
 }
 
 // backends is how one cluster reaches them.
@@ -46,7 +48,7 @@ func newBackends(c *ControlPlane) *backends {
 		Self:        &url.URL{Scheme: "https", Host: selfHost + ":443"},
 		ToEndpoints: !c.cfg.Outbound.ClusterIPs,
 	})
-	b.webhooks = b.dialer.Webhooks(b.self.config)
+	b.webhooks = b.dialer.Webhooks(b.self.config, c.dialService)
 	// Pods and services are reached by address: there is no name that a certificate could be for.
 	b.nodes = b.dialer.Transport(&tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as upstream
 	return b

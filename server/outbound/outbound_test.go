@@ -137,7 +137,7 @@ func webhooks(t *testing.T, d *Dialer, self func() (*rest.Config, error)) webhoo
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d.Webhooks(self)(base)
+	return d.Webhooks(self, nil)(base)
 }
 
 func TestWebhookRedirectsAreNotFollowed(t *testing.T) {

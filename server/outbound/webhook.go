@@ -1,6 +1,8 @@
 package outbound
 
 import (
+	"context"
+	"net"
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,11 +21,15 @@ const (
 	smallAnswer       = 1 << 20
 )
 
-// Webhooks makes upstream's webhook clients dial with d. self is the configuration for calls of the cluster's own API, by
-// the Service kubernetes.default, made anew for each use; nil: they go where the Service says.
+// ServiceDial connects to an address that a Service was resolved to.
+type ServiceDial func(ctx context.Context, namespace, service, network, address string) (net.Conn, error)
+
+// Webhooks makes upstream's webhook clients dial with d, and with services, unless it is nil, those of webhooks that are behind a
+// Service. self is the configuration for calls of the cluster's own API, by the Service kubernetes.default, made anew for each use; nil:
+// they go where the Service says.
 //
 // It suits admission and conversion webhooks, which users register. Those that the operator names in files are trusted.
-func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.AuthenticationInfoResolverWrapper {
+func (d *Dialer) Webhooks(self func() (*rest.Config, error), services ServiceDial) webhook.AuthenticationInfoResolverWrapper {
 	return func(delegate webhook.AuthenticationInfoResolver) webhook.AuthenticationInfoResolver {
 		guarded := func(cfg *rest.Config, err error) (*rest.Config, error) {
 			if err != nil {
@@ -52,7 +58,13 @@ func (d *Dialer) Webhooks(self func() (*rest.Config, error)) webhook.Authenticat
 				if self != nil && name == "kubernetes" && namespace == corev1.NamespaceDefault && port == 443 {
 					return own()
 				}
-				return guarded(delegate.ClientConfigForService(name, namespace, port))
+				cfg, err := guarded(delegate.ClientConfigForService(name, namespace, port))
+				if err == nil && services != nil {
+					cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+						return services(ctx, namespace, name, network, address)
+					}
+				}
+				return cfg, err
 			},
 		}
 	}

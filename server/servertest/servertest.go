@@ -44,6 +44,7 @@ type Config struct {
 	TLS      server.TLS
 
 	HeaderTimeout time.Duration // see server.Config
+	ShutdownDelay time.Duration // see server.Config
 }
 
 // Server is a running server.
@@ -133,7 +134,7 @@ func (s *Server) run(ctx context.Context, listener net.Listener, names []string,
 	}
 	srv, err := server.New(server.Config{
 		Listener: listener, Serving: serving, Clusters: s.Clusters, Default: Default, Domain: cfg.Domain, HeaderTimeout: cfg.HeaderTimeout,
-		DrainTimeout: 10 * time.Second, Log: cfg.Log, TLS: cfg.TLS,
+		ShutdownDelay: cfg.ShutdownDelay, DrainTimeout: 10 * time.Second, Log: cfg.Log, TLS: cfg.TLS,
 	})
 	if err != nil {
 		return err

@@ -71,6 +71,8 @@ func (t *Tunnels) serveNode(w http.ResponseWriter, req *http.Request, who user.I
 		t.cfg.Log.Debug("A tunnel was not made", "node", node, "err", err)
 		return
 	}
+	conn, ended := t.cfg.Metrics.tunnel(conn)
+	defer ended()
 	session, err := tunnel.Accept(conn)
 	if err != nil {
 		t.cfg.Log.Debug("A tunnel was not made", "node", node, "err", err)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -53,9 +55,12 @@ func (t *Tunnels) newPeers() *http.Transport {
 }
 
 // ask has the server that has a node's tunnel open a stream.
-func (t *Tunnels) ask(ctx context.Context, at, node string) (net.Conn, error) {
-	to := url.URL{Scheme: "https", Host: at, Path: tunnel.StreamPath(node)}
-	conn, err := tunnel.Dial(ctx, t.peers, to.String())
+func (t *Tunnels) ask(ctx context.Context, at, node string, to target) (net.Conn, error) {
+	from := url.URL{Scheme: "https", Host: at, Path: tunnel.StreamPath(node)}
+	if to.pod.IsValid() {
+		from.RawQuery = tunnel.Pod(to.pod).Encode()
+	}
+	conn, err := tunnel.Dial(ctx, t.peers, from.String())
 	var status *tunnel.StatusError
 	if errors.As(err, &status) {
 		switch status.Code {
@@ -63,6 +68,8 @@ func (t *Tunnels) ask(ctx context.Context, at, node string) (net.Conn, error) {
 			return nil, tunnel.ErrFull
 		case http.StatusBadGateway:
 			return nil, fmt.Errorf("%w: %s", tunnel.ErrNode, status.Message)
+		case http.StatusMisdirectedRequest:
+			return nil, tunnel.ErrRefused
 		}
 	}
 	if err != nil {
@@ -87,6 +94,14 @@ func (t *Tunnels) serveServer(w http.ResponseWriter, req *http.Request, who user
 	if !tunnel.Asked(w, req) {
 		return
 	}
+	var to target
+	if pod := req.URL.Query().Get(tunnel.PodQuery); pod != "" {
+		var err error
+		if to.pod, err = netip.ParseAddrPort(pod); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
 	t.mu.Lock()
 	h := t.held[node]
 	t.mu.Unlock()
@@ -95,14 +110,18 @@ func (t *Tunnels) serveServer(w http.ResponseWriter, req *http.Request, who user
 		return
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), openTime)
-	stream, err := h.session.Open(ctx)
+	stream, err := to.open(ctx, h.session)
 	cancel()
+	t.cfg.Metrics.relayed(to, err)
 	switch {
 	case errors.Is(err, tunnel.ErrFull):
 		http.Error(w, err.Error(), http.StatusTooManyRequests)
 		return
 	case errors.Is(err, tunnel.ErrNode):
-		http.Error(w, err.Error(), http.StatusBadGateway)
+		http.Error(w, strings.TrimPrefix(err.Error(), tunnel.ErrNode.Error()+": "), http.StatusBadGateway)
+		return
+	case errors.Is(err, tunnel.ErrRefused):
+		http.Error(w, err.Error(), http.StatusMisdirectedRequest)
 		return
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

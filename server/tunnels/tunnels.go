@@ -6,6 +6,9 @@
 // over a connection by which both know each other by the cluster's own authority. Nobody asks any further. A record that is not true
 // (any more) is found out by whoever follows it, and is tried again for a while, since the agent is about to come back.
 //
+// Pods of such a node are reached over its tunnel as well, by the proxy subresources and for Services of webhooks and aggregated API
+// servers, unless PodsDirectly says otherwise. The agent connects to addresses of its own pods and to nothing else.
+//
 // A cluster whose nodes have no tunnels pays for a map that is empty.
 package tunnels
 
@@ -18,8 +21,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/util/proxy"
 
 	"github.com/rowlock-io/rowlock/schema/adapter"
 	"github.com/rowlock-io/rowlock/server/pki"
@@ -39,7 +46,13 @@ type Config struct {
 	Shown func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	// Direct connects to a node's address, where it has lost its tunnel.
 	Direct func(ctx context.Context, network, address string) (net.Conn, error)
-	Log    *slog.Logger
+	// Pod reads a pod, and Slices a Service's endpoints, from what this server has in memory.
+	Pod    func(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	Slices proxy.EndpointSliceGetter
+	// PodsDirectly: pods are connected to at their addresses, also those of nodes that have tunnels.
+	PodsDirectly bool
+	Metrics      *Metrics // nil: nothing is counted
+	Log          *slog.Logger
 }
 
 // Tunnels are those of one cluster. It is safe for concurrent use.
@@ -103,8 +116,11 @@ func New(cfg Config) *Tunnels {
 	return t
 }
 
-// errNone: a node has no tunnel.
-var errNone = errors.New("the node has no tunnel")
+var (
+	errNone = errors.New("the node has no tunnel")
+	// errLost: it had one, and nobody has it any more.
+	errLost = errors.New("its tunnel")
+)
 
 // place is where a node's tunnel is. own is nil when another server has it; ok false: there is none.
 func (t *Tunnels) place(node string) (own *held, other record, ok bool) {
@@ -125,26 +141,58 @@ func (t *Tunnels) place(node string) (own *held, other record, ok bool) {
 	return nil, other, found
 }
 
-// dial connects to a node's API: over its tunnel, or to its address if it has none.
-func (t *Tunnels) dial(ctx context.Context, node, network, address string) (net.Conn, error) {
+// target is what a stream is to lead to. The zero value is the node's API.
+type target struct {
+	pod netip.AddrPort
+}
+
+func (to target) name() string {
+	if to.pod.IsValid() {
+		return "pod"
+	}
+	return "node"
+}
+
+func (to target) open(ctx context.Context, s *tunnel.Session) (net.Conn, error) {
+	if to.pod.IsValid() {
+		return s.OpenPod(ctx, to.pod)
+	}
+	return s.Open(ctx)
+}
+
+// dial connects to a node's API or to one of its pods: over its tunnel, or to its address if it has none.
+func (t *Tunnels) dial(ctx context.Context, node, network, address string, to target) (net.Conn, error) {
+	conn, err := t.seek(ctx, node, to)
+	if errors.Is(err, errNone) {
+		return t.cfg.Direct(ctx, network, address)
+	}
+	t.cfg.Metrics.dialled(to, err)
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", node, err)
+	}
+	return t.cfg.Metrics.stream(conn, to), nil
+}
+
+// seek opens a stream over a node's tunnel, and looks for it for a while where it was.
+func (t *Tunnels) seek(ctx context.Context, node string, to target) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	var failed error
 	for began, wait := time.Now(), retryWait; ; wait = min(2*wait, 10*retryWait) {
-		conn, err := t.try(ctx, node)
+		conn, err := t.try(ctx, node, to)
 		switch {
 		case err == nil:
 			return conn, nil
 		case errors.Is(err, errNone) && failed == nil:
-			return t.cfg.Direct(ctx, network, address)
-		case errors.Is(err, tunnel.ErrFull), errors.Is(err, tunnel.ErrNode):
-			return nil, fmt.Errorf("node %s: %w", node, err)
+			return nil, err
+		case errors.Is(err, tunnel.ErrFull), errors.Is(err, tunnel.ErrNode), errors.Is(err, tunnel.ErrRefused):
+			return nil, err
 		case !errors.Is(err, errNone):
 			failed = err
 		}
 		if time.Since(began) > retryTime || ctx.Err() != nil {
 			t.distrust(node)
-			return nil, fmt.Errorf("node %s: its tunnel: %w", node, failed)
+			return nil, fmt.Errorf("%w: %w", errLost, failed)
 		}
 		select {
 		case <-time.After(wait):
@@ -162,17 +210,17 @@ func (t *Tunnels) distrust(node string) {
 	}
 }
 
-func (t *Tunnels) try(ctx context.Context, node string) (net.Conn, error) {
+func (t *Tunnels) try(ctx context.Context, node string, to target) (net.Conn, error) {
 	own, other, ok := t.place(node)
 	switch {
 	case !ok:
 		return nil, errNone
 	case own != nil:
-		return own.session.Open(ctx)
+		return to.open(ctx, own.session)
 	case other.Server == t.id: // of a tunnel that has just ended, and whose record is about to
 		return nil, errGone
 	}
-	conn, err := t.ask(ctx, other.At, node)
+	conn, err := t.ask(ctx, other.At, node, to)
 	if gone(err) {
 		t.forget(ctx, node, other.revision)
 	}

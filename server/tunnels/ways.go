@@ -20,6 +20,7 @@ import (
 type ways struct {
 	tunnel               string // its id
 	verified, unverified *http.Transport
+	pods, ports          *http.Transport // to pods, and to those and others that listen at the node's own address; nil: nobody has asked yet
 }
 
 // As those to nodes without tunnels have it.
@@ -32,6 +33,12 @@ const (
 
 // Transports reach a node over its tunnel; the second demands no certificate. ok is false for a node that has none.
 func (t *Tunnels) Transports(node string) (verified, unverified http.RoundTripper, ok bool) {
+	t.to(node, func(w *ways) { verified, unverified, ok = w.verified, w.unverified, true })
+	return verified, unverified, ok
+}
+
+// to has f look at the ways to a node, if it has a tunnel.
+func (t *Tunnels) to(node string, f func(*ways)) {
 	own, other, ok := t.place(node)
 	id := other.ID
 	if own != nil {
@@ -43,11 +50,12 @@ func (t *Tunnels) Transports(node string) (verified, unverified http.RoundTrippe
 	defer t.mu.Unlock()
 	w := t.ways[node]
 	if w != nil && ok && w.tunnel == id {
-		return w.verified, w.unverified, true
+		f(w)
+		return
 	}
 	old = t.takeWaysLocked(old, node)
 	if !ok || t.closed {
-		return nil, nil, false
+		return
 	}
 	if time.Since(t.aired) > sweepEvery { // of tunnels elsewhere nobody says when they end
 		t.aired = time.Now()
@@ -59,7 +67,7 @@ func (t *Tunnels) Transports(node string) (verified, unverified http.RoundTrippe
 	}
 	w = &ways{tunnel: id, verified: t.way(node, t.is(node)), unverified: t.way(node, nil)}
 	t.ways[node] = w
-	return w.verified, w.unverified, true
+	f(w)
 }
 
 // takeWaysLocked lets go of what leads to a node; it is added to those that are to be closed.
@@ -75,20 +83,27 @@ func (t *Tunnels) takeWaysLocked(to []*ways, node string) []*ways {
 // closeIdle leaves answers that are under way alone. It may have to wait for a node to take its leave.
 func closeIdle(all []*ways) {
 	for _, w := range all {
-		w.verified.CloseIdleConnections()
-		w.unverified.CloseIdleConnections()
+		for _, rt := range []*http.Transport{w.verified, w.unverified, w.pods, w.ports} {
+			if rt != nil {
+				rt.CloseIdleConnections()
+			}
+		}
 	}
 }
 
 func (t *Tunnels) way(node string, verify func(tls.ConnectionState) error) *http.Transport {
-	return utilnet.SetTransportDefaults(&http.Transport{
-		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return t.dial(ctx, node, network, address)
+	return transport(
+		func(ctx context.Context, network, address string) (net.Conn, error) {
+			return t.dial(ctx, node, network, address, target{})
 		},
-		TLSClientConfig: &tls.Config{ //nolint:gosec // who it is, is judged by verify: it was called by its name, not by its address
+		&tls.Config{ //nolint:gosec // who it is, is judged by verify: it was called by its name, not by its address
 			MinVersion: tls.VersionTLS12, InsecureSkipVerify: true, VerifyConnection: verify, GetClientCertificate: t.cfg.Shown,
-		},
+		})
+}
+
+func transport(dial func(ctx context.Context, network, address string) (net.Conn, error), cfg *tls.Config) *http.Transport {
+	return utilnet.SetTransportDefaults(&http.Transport{
+		Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }, DialContext: dial, TLSClientConfig: cfg,
 		TLSHandshakeTimeout: handshakeTimeout, MaxIdleConnsPerHost: idlePerHost, IdleConnTimeout: idleTimeout, MaxResponseHeaderBytes: maxHeaderBytes,
 	})
 }
