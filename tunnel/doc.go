@@ -43,9 +43,13 @@ const (
 	maxStreams = 200
 	// maxPodStreams leaves some for the node's API: who keeps many connections to pods must not keep others from their logs.
 	maxPodStreams = 150
-	streamWindow  = 512 << 10 // bytes that one side sends before the other has read some of them
-	copyBuffer    = 16 << 10  // as a record of TLS
-	maxHeader     = 16 << 10  // of an answer
+	// fullTime is how long one more waits for another to end.
+	fullTime = 2 * time.Second
+	// agentStreams is what the agent takes: some are about to end that the server does not count any more.
+	agentStreams = maxStreams + 50
+	streamWindow = 512 << 10 // bytes that one side sends before the other has read some of them
+	copyBuffer   = 16 << 10  // as a record of TLS
+	maxHeader    = 16 << 10  // of an answer
 
 	pingServer  = 20 * time.Second // the server's, when it hears nothing: sooner than routers forget a connection
 	pingAgent   = 45 * time.Second // the agent's, which hears the server's

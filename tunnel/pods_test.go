@@ -79,8 +79,20 @@ func TestBoundOfPods(t *testing.T) {
 	if _, err := session.Open(t.Context()); !errors.Is(err, tunnel.ErrFull) {
 		t.Errorf("one more than there may be: %v", err)
 	}
+	waited := make(chan error, 1)
+	go func() { // one that comes a moment too early
+		conn, err := session.Open(t.Context())
+		if err == nil {
+			_ = conn.Close()
+		}
+		waited <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
 	for _, conn := range pods {
 		_ = conn.Close()
+	}
+	if err := <-waited; err != nil {
+		t.Errorf("when others end: %v", err)
 	}
 	for session.Streams() > 50 {
 		time.Sleep(time.Millisecond)

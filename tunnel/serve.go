@@ -31,7 +31,7 @@ func (n *Node) Serve(ctx context.Context, conn net.Conn) {
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	var streams sync.WaitGroup
 	server := &http2.Server{
-		MaxConcurrentStreams: maxStreams, MaxUploadBufferPerStream: streamWindow, MaxUploadBufferPerConnection: maxStreams * streamWindow,
+		MaxConcurrentStreams: agentStreams, MaxUploadBufferPerStream: streamWindow, MaxUploadBufferPerConnection: agentStreams * streamWindow,
 		ReadIdleTimeout: pingAgent, PingTimeout: pingTimeout,
 	}
 	server.ServeConn(conn, &http2.ServeConnOpts{

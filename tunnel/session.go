@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -27,10 +26,10 @@ var (
 
 // Session is the server's end of a tunnel. It is safe for concurrent use.
 type Session struct {
-	client  *http2.ClientConn
-	conn    *noticed
-	streams atomic.Int32 // counted here: how many the agent says to take is the agent's word
-	pods    atomic.Int32 // of them
+	client *http2.ClientConn
+	conn   *noticed
+	// streams has one for each, counted here: how many the agent says to take is the agent's word. pods has those of them to pods.
+	streams, pods chan struct{}
 }
 
 // noticed is a connection of which others learn that it was closed: HTTP/2 does that when it ends, for whatever reason.
@@ -57,7 +56,10 @@ func accept(conn net.Conn, write time.Duration) (*Session, error) {
 	}
 	transport.ReadIdleTimeout, transport.PingTimeout, transport.WriteByteTimeout = pingServer, pingTimeout, write
 	transport.MaxHeaderListSize = maxHeader
-	s := &Session{conn: &noticed{Conn: conn, done: make(chan struct{})}}
+	s := &Session{
+		conn:    &noticed{Conn: conn, done: make(chan struct{})},
+		streams: make(chan struct{}, maxStreams), pods: make(chan struct{}, maxPodStreams),
+	}
 	if s.client, err = transport.NewClientConn(s.conn); err != nil {
 		_ = s.conn.Close()
 		return nil, err
@@ -75,7 +77,7 @@ func (s *Session) Close() {
 }
 
 // Streams is how many are open.
-func (s *Session) Streams() int { return int(s.streams.Load()) }
+func (s *Session) Streams() int { return len(s.streams) }
 
 // Leave asks the agent to have another tunnel made; this one remains for the streams that it has.
 func (s *Session) Leave(ctx context.Context) error {
@@ -99,38 +101,69 @@ func (s *Session) send(ctx context.Context, path string, body io.Reader) (*http.
 	return s.client.RoundTrip(req)
 }
 
-// Open connects to the node's API. ctx bounds the opening only.
+// Open connects to the node's API. ctx bounds the opening only. Where there are as many streams as there may be, it waits a moment for
+// one of them to end.
 func (s *Session) Open(ctx context.Context) (net.Conn, error) {
-	return s.open(ctx, streamPath, s.leave)
+	return s.open(ctx, streamPath, s.streams)
 }
 
 // OpenPod connects to a pod of the node's.
 func (s *Session) OpenPod(ctx context.Context, at netip.AddrPort) (net.Conn, error) {
-	if s.pods.Add(1) > maxPodStreams {
-		s.pods.Add(-1)
-		return nil, ErrFull
-	}
-	return s.open(ctx, podPath+"?"+Pod(at).Encode(), func() {
-		s.pods.Add(-1)
-		s.leave()
-	})
+	return s.open(ctx, podPath+"?"+Pod(at).Encode(), s.pods, s.streams)
 }
 
-func (s *Session) leave() { s.streams.Add(-1) }
-
-// open begins a stream; ended is called when it has ended, whether it came to be or not.
-func (s *Session) open(ctx context.Context, path string, ended func()) (net.Conn, error) {
-	if s.streams.Add(1) > maxStreams {
-		ended()
-		return nil, ErrFull
-	}
-	near, err := s.begin(ctx, path, ended)
+func (s *Session) open(ctx context.Context, path string, places ...chan struct{}) (net.Conn, error) {
+	leave, err := s.enter(ctx, places)
 	if err != nil {
-		ended()
+		return nil, err
+	}
+	near, err := s.begin(ctx, path, leave)
+	if err != nil {
+		leave()
 	}
 	return near, err
 }
 
+// enter takes a place of each kind.
+func (s *Session) enter(ctx context.Context, places []chan struct{}) (leave func(), err error) {
+	var timeout <-chan time.Time
+	taken := places[:0:0]
+	leave = func() {
+		for _, p := range taken {
+			<-p
+		}
+	}
+	for _, p := range places {
+		select {
+		case p <- struct{}{}:
+			taken = append(taken, p)
+			continue
+		default:
+		}
+		if timeout == nil {
+			timer := time.NewTimer(fullTime)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case p <- struct{}{}:
+			taken = append(taken, p)
+		case <-timeout:
+			err = ErrFull
+		case <-s.Done():
+			err = net.ErrClosed
+		case <-ctx.Done():
+			err = fmt.Errorf("%w: %w", ErrFull, ctx.Err())
+		}
+		if err != nil {
+			leave()
+			return nil, err
+		}
+	}
+	return leave, nil
+}
+
+// begin begins a stream; ended is called when one that was begun has ended.
 func (s *Session) begin(ctx context.Context, path string, ended func()) (net.Conn, error) {
 	if !s.client.ReserveNewRequest() {
 		select {
