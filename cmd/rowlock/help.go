@@ -41,7 +41,7 @@ var flagGroups = []struct {
 	{"Fairness and limits", []string{"enable-priority-and-fairness", "max-", "min-", "request-timeout"}},
 	{"Encryption", []string{"encryption-"}},
 	{"Audit and tracing", []string{"audit-", "tracing-"}},
-	{"Connections to backends and nodes", []string{"enable-aggregator-", "allow-loopback-backends", "deny-backends", "proxy-", "peer-", "kubelet-", "egress-", "outbound-"}},
+	{"Connections to backends and nodes", []string{"enable-aggregator-", "allow-loopback-backends", "deny-backends", "pods-by-tunnel", "proxy-", "peer-", "kubelet-", "egress-", "outbound-"}},
 	{"API and features", []string{"feature-gates", "runtime-config", "emulated-", "emulation-", "profiling", "contention-profiling"}},
 	{controllerFlags, nil},
 	{"Scheduler", []string{"scheduler", "scheduler-"}},
