@@ -4,6 +4,7 @@
 package metrics
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,7 +27,9 @@ type Metrics struct {
 	turnTime                         *prometheus.HistogramVec
 	startTime                        prometheus.Histogram
 	pods, podErrors                  prometheus.Counter
+	ownUsers, ownUsersErrors         prometheus.Counter // of pods with users of their own
 	containers, containerErrors      *prometheus.CounterVec
+	ended                            *prometheus.CounterVec
 	requests                         *prometheus.CounterVec
 	requestTime                      *prometheus.HistogramVec
 	inFlight                         *prometheus.GaugeVec
@@ -53,12 +56,17 @@ func New(registry *prometheus.Registry, node string) *Metrics {
 		lastSeen:       prometheus.NewGauge(prometheus.GaugeOpts(options("pleg_last_seen_seconds", "Timestamp in seconds when PLEG was last seen active."))),
 		turnTime: histograms("pod_worker_duration_seconds", "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
 			prometheus.DefBuckets, "operation_type"),
-		startTime:  histogram("pod_start_duration_seconds", "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run", startBuckets),
-		pods:       prometheus.NewCounter(prometheus.CounterOpts(options("started_pods_total", "Cumulative number of pods started"))),
-		podErrors:  prometheus.NewCounter(prometheus.CounterOpts(options("started_pods_errors_total", "Cumulative number of errors when starting pods"))),
+		startTime: histogram("pod_start_duration_seconds", "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run", startBuckets),
+		pods:      prometheus.NewCounter(prometheus.CounterOpts(options("started_pods_total", "Cumulative number of pods started"))),
+		podErrors: prometheus.NewCounter(prometheus.CounterOpts(options("started_pods_errors_total", "Cumulative number of errors when starting pods"))),
+		ownUsers: prometheus.NewCounter(prometheus.CounterOpts(options("started_user_namespaced_pods_total",
+			"Cumulative number of pods with user namespaces started. This metric will only be collected on Linux."))),
+		ownUsersErrors: prometheus.NewCounter(prometheus.CounterOpts(options("started_user_namespaced_pods_errors_total",
+			"Cumulative number of errors when starting pods with user namespaces. This metric will only be collected on Linux."))),
 		containers: counters("started_containers_total", "Cumulative number of containers started", "container_type"),
 		containerErrors: counters("started_containers_errors_total", "Cumulative number of errors when starting containers",
 			"container_type", "code"),
+		ended:       counters("terminated_containers_total", "Cumulative number of container terminations.", "container_type", "exit_code", "reason"),
 		requests:    counters("http_requests_total", "Number of the http requests received since the server started", ofRequest...),
 		requestTime: histograms("http_requests_duration_seconds", "Duration in seconds to serve http requests", prometheus.DefBuckets, ofRequest...),
 		inFlight:    prometheus.NewGaugeVec(prometheus.GaugeOpts(options("http_inflight_requests", "Number of the inflight http requests")), ofRequest),
@@ -74,7 +82,7 @@ func New(registry *prometheus.Registry, node string) *Metrics {
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), name,
 		m.operations, m.operationErrors, m.operationTime, m.sandboxTime, m.sandboxErrors, m.relistTime, m.relistInterval, m.lastSeen,
-		m.turnTime, m.startTime, m.pods, m.podErrors, m.containers, m.containerErrors, m.requests, m.requestTime, m.inFlight,
+		m.turnTime, m.startTime, m.pods, m.podErrors, m.ownUsers, m.ownUsersErrors, m.containers, m.containerErrors, m.ended, m.requests, m.requestTime, m.inFlight,
 	)
 	return m
 }
@@ -122,11 +130,18 @@ func (m *Metrics) Turned(operation string, took time.Duration) {
 // Ran counts a pod that runs, so long after it was first seen.
 func (m *Metrics) Ran(took time.Duration) { m.startTime.Observe(took.Seconds()) }
 
-// PodStarted counts a sandbox that was asked for, and the error that came of it.
-func (m *Metrics) PodStarted(err error) {
+// PodStarted counts a sandbox that was asked for, with users of its own or without, and the error that came of it.
+func (m *Metrics) PodStarted(ownUsers bool, err error) {
 	m.pods.Inc()
 	if err != nil {
 		m.podErrors.Inc()
+	}
+	if !ownUsers {
+		return
+	}
+	m.ownUsers.Inc()
+	if err != nil {
+		m.ownUsersErrors.Inc()
 	}
 }
 
@@ -137,4 +152,9 @@ func (m *Metrics) ContainerStarted(kind, failure string) {
 	if failure != "" {
 		m.containerErrors.WithLabelValues(kind, failure).Inc()
 	}
+}
+
+// ContainerEnded counts the end of a container.
+func (m *Metrics) ContainerEnded(kind string, exitCode int32, reason string) {
+	m.ended.WithLabelValues(kind, strconv.Itoa(int(exitCode)), reason).Inc()
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,6 +48,17 @@ func (s *pass) meterContainer(ctx context.Context, c *corev1.Container, err erro
 		}
 	}
 	s.Meter.ContainerStarted(kindOf(s.pod, c), failure)
+}
+
+// meterEnds counts containers of a kind that have ended since they were told of last.
+func meterEnds(m Meter, kind string, before, after []corev1.ContainerStatus) {
+	for i := range after {
+		end := after[i].State.Terminated
+		if end == nil || slices.ContainsFunc(before, func(s corev1.ContainerStatus) bool { return s.Name == after[i].Name && s.State.Terminated != nil }) {
+			continue
+		}
+		m.ContainerEnded(kind, end.ExitCode, end.Reason)
+	}
 }
 
 // kindOf is which of its containers one is, in the words of the kubelet's metrics.

@@ -141,9 +141,11 @@ type Meter interface {
 	Turned(operation string, took time.Duration)
 	// Ran is a pod that runs, so long after it was first seen.
 	Ran(took time.Duration)
-	// PodStarted is a sandbox that was asked for, ContainerStarted a container, of a kind, and the reason why it did not start; "": it did.
-	PodStarted(err error)
+	// PodStarted is a sandbox that was asked for, with users of its own or without, ContainerStarted a container, of a kind, and the reason why it did not start; "": it did.
+	PodStarted(ownUsers bool, err error)
 	ContainerStarted(kind, failure string)
+	// ContainerEnded is the end of one.
+	ContainerEnded(kind string, exitCode int32, reason string)
 }
 
 // Users are a pod's part of the node's user IDs.

@@ -180,7 +180,7 @@ func (s *pass) createSandbox(ctx context.Context, a plan.CreateSandbox) error {
 	s.attempt, s.frame, s.config = a.Attempt, nil, nil
 	err := s.runSandbox(context.WithoutCancel(ctx))
 	if s.Meter != nil && ctx.Err() == nil {
-		s.Meter.PodStarted(err)
+		s.Meter.PodStarted(s.pod.Spec.HostUsers != nil && !*s.pod.Spec.HostUsers, err)
 	}
 	if err == nil || ctx.Err() != nil || errors.Is(err, errReported) { // a pod that is to end need not have one
 		return err

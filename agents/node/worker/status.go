@@ -25,6 +25,7 @@ type Writer struct {
 	api    func(types.UID) *corev1.Pod
 	mayRun func(types.UID) bool
 	log    *slog.Logger
+	meter  Meter // nil: nothing is counted
 	queue  workqueue.TypedRateLimitingInterface[types.UID]
 
 	mu   sync.Mutex
@@ -178,6 +179,10 @@ func (w *Writer) set(pod *corev1.Pod, status *corev1.PodStatus, force, finished 
 	normalize(pod, status)
 	if t.status != nil && !force && t.finished == finished && same(t.status, status) {
 		return
+	}
+	if w.meter != nil {
+		meterEnds(w.meter, "init_container", old.InitContainerStatuses, status.InitContainerStatuses)
+		meterEnds(w.meter, "container", old.ContainerStatuses, status.ContainerStatuses)
 	}
 	t.status, t.finished = status, finished
 	w.queue.Add(pod.UID)

@@ -97,6 +97,7 @@ func New(cfg Config) *Workers {
 		pods: map[types.UID]*worker{}, static: map[string]types.UID{},
 	}
 	w.Status = newWriter(cfg.Client, cfg.API, w.mayRun, cfg.Log)
+	w.Status.meter = cfg.Meter
 	return w
 }
 
