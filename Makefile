@@ -13,7 +13,7 @@ FUZZTIME = 30s
 FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
 FUZZTIME_CI = 30s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance fuzz fuzz-ci e2e e2e-nodes e2e-sample bench bench-parts bench-crds bench-scale bench-growth election
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance images fuzz fuzz-ci e2e e2e-nodes e2e-sample bench bench-parts bench-crds bench-scale bench-growth election
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -51,6 +51,10 @@ race:
 # Not from the test cache: it does not see that the binary changed.
 conformance: build
 	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test -vet=off -count=1 -p 2 -timeout 15m ./...
+
+# All images that Kubernetes' tests of containers use: what takes long to build stays in the user's cache directory.
+images:
+	cd conformance && ROWLOCK_TEST_NODES=require go test ./noderuntime -vet=off -count=1 -v -timeout 90m -run '^TestImages$$' -args -all-images
 
 fuzz:
 	grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's|^(.*)/[^/]*:func (.*)$$|\1 \2|' | \

@@ -77,11 +77,11 @@ func (s *suite) startMachines(t *testing.T) stage {
 	t.Helper()
 	noderuntime.Require(t)
 	fabric := noderuntime.NewFabric(t)
-	images := noderuntime.Images
-	if s.drawn {
-		images = noderuntime.CommonImages
+	images := noderuntime.CommonImages(t)
+	if !s.drawn {
+		images = noderuntime.Images(t)
 	}
-	for _, image := range images(t) {
+	for _, image := range images {
 		fabric.Registry.Add(t, image)
 	}
 	server := fabric.StartServer(t, "--resource-quota-sync-period=20s", "--history-retention=1m")

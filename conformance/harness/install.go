@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,6 +89,25 @@ func Static(t testing.TB, pkg, name string) string {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("run %s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
 		}
+	})
+}
+
+// Copied returns the path of a program's static binary that is built in a copy of its module, as Installed cannot where the module has
+// replacements, or where something in it is to be another way: edit, if there is one, changes the copy.
+func Copied(t testing.TB, i Install, edit func(dir string)) string {
+	t.Helper()
+	return Cached(t, i.Name, i.Version+"-"+runtime.Version()+"-static", func(path string) {
+		dir := t.TempDir()
+		var module struct{ Dir string }
+		if err := json.Unmarshal([]byte(command(t, dir, "go", "mod", "download", "-json", i.Package+"@"+i.Version)), &module); err != nil {
+			t.Fatal(err)
+		}
+		copied := filepath.Join(dir, "copy")
+		command(t, dir, "cp", "-r", "--no-preserve=mode", module.Dir, copied)
+		if edit != nil {
+			edit(copied)
+		}
+		command(t, copied, "env", "CGO_ENABLED=0", "go", "build", "-mod=mod", "-p", "2", "-ldflags", "-s -w", "-o", path, ".")
 	})
 }
 

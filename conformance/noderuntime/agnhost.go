@@ -10,35 +10,38 @@ import (
 )
 
 // Agnhost is the image of Kubernetes' test program: with busybox, as in the official one, and with what that has besides, which
-// comes from Debian here.
+// comes from Debian here. It lacks the DNS server, which takes longer to compile than the rest and which one test starts.
 func Agnhost(t testing.TB) *Image {
 	t.Helper()
 	certificate := filepath.Join(harness.KubernetesSource(t), "test/images/agnhost/porter")
+	files := append([]File{
+		Tool("agnhost", harness.Static(t, "k8s.io/kubernetes/test/images/agnhost", "agnhost")),
+		{Path: "agnhost-2", Symlink: "agnhost"},
+		Dir("uploads", 0),
+		{Path: "localhost.crt", From: filepath.Join(certificate, "localhost.crt"), Mode: 0o644},
+		{Path: "localhost.key", From: filepath.Join(certificate, "localhost.key"), Mode: 0o644},
+		{Path: "etc/passwd", Text: passwd + "user-defined-in-image:x:1000:1000::/home:/bin/sh\n"},
+		{Path: "etc/group", Text: group + "user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"},
+		{Path: "bin/bash", Symlink: "/usr/bin/bash"},
+		{Path: "usr/bin/nc", Symlink: "nc.openbsd"},
+		{Path: "usr/local/bin/iperf", Symlink: "/usr/bin/iperf"},
+	}, served(t)...)
 	return &Image{
 		Name: AgnhostImage, Base: Busybox(t),
-		Layers: []string{debian(t, "agnhost", "bash", "bind9-dnsutils", "curl", "iperf", "iproute2", "netcat-openbsd")},
-		Files: append([]File{
-			Tool("agnhost", harness.Static(t, "k8s.io/kubernetes/test/images/agnhost", "agnhost")),
-			{Path: "agnhost-2", Symlink: "agnhost"},
-			Dir("uploads", 0),
-			{Path: "localhost.crt", From: filepath.Join(certificate, "localhost.crt"), Mode: 0o644},
-			{Path: "localhost.key", From: filepath.Join(certificate, "localhost.key"), Mode: 0o644},
-			{Path: "etc/passwd", Text: passwd + "user-defined-in-image:x:1000:1000::/home:/bin/sh\n"},
-			{Path: "etc/group", Text: group + "user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"},
-			{Path: "bin/bash", Symlink: "/usr/bin/bash"},
-			{Path: "usr/bin/nc", Symlink: "nc.openbsd"},
-			{Path: "usr/local/bin/iperf", Symlink: "/usr/bin/iperf"},
-		}, served(t)...),
+		Layers: []string{
+			debian(t, "agnhost-tools", "bash", "bind9-dnsutils", "curl", "iperf", "iproute2", "netcat-openbsd"),
+			stored(t, "agnhost-files", files...),
+		},
 		Config: imagespec.ImageConfig{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}, Env: []string{defaultPath}},
 	}
 }
 
-// PreviousAgnhost has the same files under an older version's name: that it is another image is what rolling updates need.
-func PreviousAgnhost(t testing.TB) *Image {
+// completeAgnhost has the DNS server too.
+func completeAgnhost(t testing.TB) *Image {
 	t.Helper()
-	image := *Agnhost(t)
-	image.Name, image.Config.Labels = AgnhostPrev, map[string]string{"version": "2.55"}
-	return &image
+	image := Agnhost(t)
+	image.Layers = append(image.Layers, coredns(t))
+	return image
 }
 
 // served are the files that agnhost serves when it is a registry: pause, by the tag testing.

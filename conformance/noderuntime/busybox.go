@@ -36,7 +36,7 @@ func Busybox(t testing.TB) *Image {
 		Dir("dev", 0), Dir("proc", 0), Dir("sys", 0), Dir("usr/sbin", 0), Dir("usr/local/bin", 0),
 		{Path: "etc/passwd", Text: passwd},
 		{Path: "etc/group", Text: group},
-		{Path: "etc/nsswitch.conf", Text: "passwd: files\ngroup: files\nhosts: files dns\n"},
+		{Path: "etc/nsswitch.conf", Text: nsswitch},
 	}
 	// Applets are hard links: a mask over a symbolic link, which a runtime may be asked for, would be one over the program itself.
 	for name := range strings.FieldsSeq(run(t, program, "--list")) {
@@ -50,7 +50,7 @@ func Busybox(t testing.TB) *Image {
 	}
 }
 
-// The users and groups of images with busybox.
+// The users and groups of images, and where programs look for names.
 const (
 	passwd = `root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/bin/false
@@ -71,6 +71,7 @@ www-data:x:33:
 users:x:100:
 nogroup:x:65534:
 `
+	nsswitch = "passwd: files\ngroup: files\nhosts: files dns\n"
 )
 
 // busybox is the program, compiled.

@@ -109,27 +109,21 @@ func debian(t testing.TB, name string, packages ...string) string {
 	t.Helper()
 	key := fmt.Sprintf("debian-%s-%s-%.6x", debianRelease, runtime.GOARCH, sha256.Sum256([]byte(strings.Join(packages, " "))))
 	return harness.Cached(t, name+".tar", key, func(to string) {
-		layer := &Image{Name: name, Files: []File{{Path: "lib", Symlink: "usr/lib"}, {Path: "lib64", Symlink: "usr/lib64"}}}
+		files := []File{{Path: "lib", Symlink: "usr/lib"}, {Path: "lib64", Symlink: "usr/lib64"}}
 		seen := map[string]bool{}
 		for _, deb := range openArchive(t, "deb").packages(t, packages...) {
-			files, err := unpack(t, deb)
+			all, err := unpack(t, deb)
 			if err != nil {
 				t.Fatalf("%s: %v", deb, err)
 			}
-			for _, f := range files {
-				if !seen[f.Path] {
+			for _, f := range all {
+				if !seen[f.Path] { // as directories may be
 					seen[f.Path] = true
-					layer.Files = append(layer.Files, f)
+					files = append(files, f)
 				}
 			}
 		}
-		data, err := layer.layer()
-		if err == nil {
-			err = os.WriteFile(to, data, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		writeLayer(t, to, files)
 	})
 }
 

@@ -10,6 +10,13 @@
 // at fixed versions and kept in the user's cache directory.
 //
 // An image made here is not the official one, whose name it has so that Kubernetes' tests run as they are: a result that rests on it
-// says so. Busybox is compiled from the source and with the configuration of the official image; pause and agnhost are compiled from
-// Kubernetes' source.
+// says so. What the images are made of:
+//
+//   - pause, agnhost and nonewprivs are compiled from Kubernetes' source, etcd, CoreDNS and sample-apiserver from their modules, and
+//     busybox from upstream's source with the configuration of the official image;
+//   - what else the official images have of Alpine Linux or Debian, and nginx, comes from packages of one release of Debian, by way of
+//     the machine's own apt. Their scripts do not run.
+//
+// Versions differ from what a name says for nginx, CoreDNS and what is in the previous agnhost. The same files make the same digest;
+// what was made stays in the user's cache directory, and newer packages are taken only after that was emptied.
 package noderuntime

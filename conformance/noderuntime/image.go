@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,11 +12,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
 // Image is what an image is made of. Equal ones have equal digests.
@@ -125,6 +129,25 @@ func (i *Image) layers() ([]blob, error) {
 func encoded(mediaType string, v any) (blob, error) {
 	data, err := json.Marshal(v)
 	return memory(mediaType, data), err
+}
+
+// stored is a layer of files that are large, as a tar.
+func stored(t testing.TB, name string, files ...File) string {
+	t.Helper()
+	return harness.Cached(t, name+".tar", fmt.Sprintf("layers-%.6x", sha256.Sum256(fmt.Appendf(nil, "%+v", files))), func(to string) {
+		writeLayer(t, to, files)
+	})
+}
+
+func writeLayer(t testing.TB, to string, files []File) {
+	t.Helper()
+	data, err := (&Image{Files: files}).layer()
+	if err == nil {
+		err = os.WriteFile(to, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // layer is a tar of the files with their parent directories: sorted, but that links come after what they link to, and no path

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -84,28 +85,46 @@ func TestImages(t *testing.T) {
 	m.Containerd(t)
 	m.Bridge(t, "10.244.1.0/24")
 	for _, test := range []struct {
-		name    string
-		image   func(testing.TB) *Image
-		command []string
+		image   string
+		command []string // the image's own, where there is none
 		args    []string
 		want    []string // in what it prints
 	}{
 		{
-			name: "agnhost", image: Agnhost,
+			image: AgnhostImage,
 			command: []string{"sh", "-c", `
 				curl --version; dig -v; nc -h; ip -V; ss -V; iperf -v; bash --version; curl -s http://127.0.0.1:9/ || echo curl $?
-				id user-defined-in-image; readlink /agnhost-2; ls -d /uploads; cat /var/registry/pause/manifests/testing`},
+				id user-defined-in-image; readlink /agnhost-2; ls -d /uploads; cat /var/registry/pause/manifests/testing; /coredns -plugins`},
 			want: []string{
 				"curl 8.", "DiG 9.", "OpenBSD netcat", "ip utility", "ss utility", "iperf version 2", "GNU bash", "curl 7",
-				"uid=1000(user-defined-in-image)", "50000(group-defined-in-image)", "agnhost", "/uploads", "sha256:",
+				"uid=1000(user-defined-in-image)", "50000(group-defined-in-image)", "agnhost", "/uploads", "sha256:", "  hosts\n",
 			},
 		},
-		{name: "agnhost-entrypoint", image: PreviousAgnhost, args: []string{"--version"}, want: []string{"app version"}},
+		{image: tests + "agnhost:2.55", args: []string{"--version"}, want: []string{"app version"}},
+		{image: CoreDNSImage, args: []string{"-version"}, want: []string{"CoreDNS-1.15.0"}},
+		{image: tests + "nautilus:1.8", command: []string{"cat", "/data.json"}, want: []string{`"image": "nautilus.jpg"`}},
+		{image: tests + "kitten:1.8", command: []string{"cat", "/data.json"}, want: []string{`"image": "kitten.jpg"`}},
+		{
+			image: tests + "nginx:1.15-4", command: []string{"sh", "-c", "nginx; wget -q -O - http://127.0.0.1/; nginx -s quit"},
+			want: []string{"Welcome to nginx"},
+		},
+		{image: tests + "nginx:1.27-0", args: []string{"nginx", "-v"}, want: []string{"nginx version"}},
+		{
+			image:   tests + "glibc-dns-testing:2.0.0",
+			command: []string{"sh", "-c", `dig -v; getent hosts localhost; hostname; echo a b | awk '{print $2 "!"}'; seq 3 | tail -1; echo $(sed -n 1p /etc/passwd)`},
+			want:    []string{"DiG 9.", "localhost", "glibc-dns-testing-2.0.0", "b!", "3", "root:x:0:0"},
+		},
+		{image: tests + "sample-apiserver:1.29.2", args: []string{"--help"}, want: []string{"Launch a wardle API server"}},
+		{image: "registry.k8s.io/etcd:3.6.8-0", command: []string{"/usr/local/bin/etcd", "--version"}, want: []string{"etcd Version: 3.6.8"}},
+		{image: tests + "nonroot:1.5", command: []string{"id", "-u"}, want: []string{"1234"}},
+		{image: tests + "nonewprivs:1.4", want: []string{"Effective uid: 0"}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			image := test.image(t)
-			fabric.Registry.Add(t, image)
-			got := output(t, m, image.Name, test.name, &runtimeapi.ContainerConfig{Command: test.command, Args: test.args})
+		name := strings.ReplaceAll(path.Base(test.image), ":", "-")
+		t.Run(name, func(t *testing.T) {
+			for _, image := range Images(t, test.image) {
+				fabric.Registry.Add(t, image)
+			}
+			got := output(t, m, test.image, name, &runtimeapi.ContainerConfig{Command: test.command, Args: test.args})
 			for _, want := range test.want {
 				if !strings.Contains(got, want) {
 					t.Errorf("%q is not in what it printed:\n%s", want, got)
