@@ -48,29 +48,31 @@ type Agent struct {
 	client kubernetes.Interface
 	events record.EventRecorderLogger
 
-	runtime  *runtime.Runtime
-	observer *observe.Observer
-	objects  *objects.Objects
-	services *env.Services
-	images   *image.Manager
-	volumes  *volume.Manager
-	users    *users
-	prober   *probe.Prober
-	probes   *prometheus.Registry
-	metrics  *metrics.Metrics
-	hooks    *hook.Runner
-	cgroups  *cgroup.Manager // nil: they are not kept
-	dns      *env.DNS
-	source   *source.Source
-	workers  *worker.Workers
-	node     *register.Node
-	health   *register.Health
-	network  *network.Network // nil: others give pods theirs
-	classes  classes
-	garbage  *gc.Collector
-	measures *stats.Provider
-	eviction *eviction.Manager
-	shutdown *shutdown.Manager
+	runtime    *runtime.Runtime
+	observer   *observe.Observer
+	objects    *objects.Objects
+	services   *env.Services
+	images     *image.Manager
+	volumes    *volume.Manager
+	users      *users
+	prober     *probe.Prober
+	probes     *prometheus.Registry
+	metrics    *metrics.Metrics
+	hooks      *hook.Runner
+	cgroups    *cgroup.Manager // nil: they are not kept
+	dns        *env.DNS
+	source     *source.Source
+	workers    *worker.Workers
+	node       *register.Node
+	health     *register.Health
+	network    *network.Network          // nil: others give pods theirs
+	declares   []string                  // features, sorted
+	undeclared lifecycle.PodAdmitHandler // refuses pods that need others; nil: nothing is declared
+	classes    classes
+	garbage    *gc.Collector
+	measures   *stats.Provider
+	eviction   *eviction.Manager
+	shutdown   *shutdown.Manager
 }
 
 // heartbeat bounds one write of the node's status or its Lease.
@@ -179,6 +181,9 @@ func (a *Agent) make(ctx context.Context) (err error) {
 		Node: &corev1.ObjectReference{Kind: "Node", Name: cfg.Name, UID: types.UID(cfg.Name)}, Servers: cfg.ClusterDNS,
 		Domain: cfg.ClusterDomain, Resolver: resolver, NodeIPs: cfg.given(), Recorder: a.events, Log: log,
 	})
+	if err := a.makeFeatures(); err != nil {
+		return err
+	}
 	a.makeNetwork()
 	a.measures = a.stats()
 	a.makeEviction()
@@ -202,7 +207,7 @@ func (a *Agent) makeNode() error {
 	a.node, err = register.New(register.Config{
 		Name: a.cfg.Name, Hostname: a.cfg.Hostname, Addresses: a.cfg.Addresses, Labels: a.cfg.Labels, Taints: a.cfg.Taints,
 		ProviderID: a.cfg.ProviderID, MaxPods: a.cfg.MaxPods, PodsPerCore: a.cfg.PodsPerCore, Reserved: a.cfg.Reserved, Port: a.cfg.Port,
-		Version: a.cfg.Version, DeclaredFeatures: declared(), DataDir: a.cfg.DataDir, Runtime: a.health.Runtime, Images: a.health.Images,
+		Version: a.cfg.Version, DeclaredFeatures: a.declares, DataDir: a.cfg.DataDir, Runtime: a.health.Runtime, Images: a.health.Images,
 		Ready: a.ready, Client: client, Pressure: a.pressure, Kept: a.kept, Changed: a.registered, Events: a.events, Log: a.cfg.Log,
 	})
 	return err
@@ -212,7 +217,7 @@ func (a *Agent) makePods() error {
 	cfg := &a.cfg
 	admit, err := source.Admission(source.Rules{
 		Node: a.nodeObject, UnsafeSysctls: cfg.UnsafeSysctls, Active: func() []*corev1.Pod { return a.workers.Active() }, Kill: a.kill, Events: a.events,
-		First: []lifecycle.PodAdmitHandler{a.eviction, a.shutdown},
+		First: []lifecycle.PodAdmitHandler{a.eviction, a.shutdown}, Last: a.undeclared,
 	})
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func start(t *testing.T, pods ...*corev1.Pod) *agent {
 	a := &agent{t: t, runtime: fakecri.Start(t, fakecri.Containerd()), client: fake.NewClientset()}
 	dir := t.TempDir()
 	a.cfg = Config{
-		Name: "n1", DataDir: filepath.Join(dir, "data"), PodLogs: filepath.Join(dir, "pods"), ContainerLogs: filepath.Join(dir, "containers"),
+		Name: "n1", Version: "v1.36.3", DataDir: filepath.Join(dir, "data"), PodLogs: filepath.Join(dir, "pods"), ContainerLogs: filepath.Join(dir, "containers"),
 		Cgroups: true, StaticPods: filepath.Join(dir, "static"), Runtime: a.runtime.Endpoint(), CgroupRoot: fmt.Sprintf("/rowlock-test-%d", os.Getpid()),
 		API: &rest.Config{}, Log: slog.New(slog.NewTextHandler(output(t), nil)), clients: func() kubernetes.Interface { return a.client },
 	}

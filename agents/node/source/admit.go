@@ -28,6 +28,7 @@ type Rules struct {
 	Kill eviction.KillPodFunc
 	// First are asked before all others.
 	First  []lifecycle.PodAdmitHandler
+	Last   lifecycle.PodAdmitHandler // nil: there is none
 	Events record.EventRecorder
 }
 
@@ -52,6 +53,9 @@ func Admission(r Rules) (func(pod *corev1.Pod, others []*corev1.Pod, there bool)
 		lifecycle.NewAppArmorAdmitHandler(apparmor.NewValidator()),
 		lifecycle.NewPodFeaturesAdmitHandler(),
 	)
+	if r.Last != nil {
+		handlers = append(handlers, r.Last)
+	}
 	return func(pod *corev1.Pod, others []*corev1.Pod, there bool) (reason, message string) {
 		attributes := &lifecycle.PodAdmitAttributes{Pod: pod, OtherPods: others, Operation: lifecycle.AddOperation}
 		if there {
