@@ -179,7 +179,7 @@ func (s *Session) begin(ctx context.Context, path string, ended func()) (net.Con
 	body, toNode := io.Pipe()
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	opened := context.AfterFunc(ctx, cancel)
-	resp, err := s.send(lasting, path, body)
+	resp, err := s.send(lasting, path, body) //nolint:bodyclose // carry does
 	if !opened() && err == nil { // too late
 		_ = resp.Body.Close()
 		err = ctx.Err()
