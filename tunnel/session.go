@@ -179,9 +179,9 @@ func (s *Session) begin(ctx context.Context, path string, ended func()) (net.Con
 	body, toNode := io.Pipe()
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	opened := context.AfterFunc(ctx, cancel)
-	resp, err := s.send(lasting, path, body) //nolint:bodyclose // carry does
-	if !opened() && err == nil { // too late
-		_ = resp.Body.Close()
+	resp, err := s.send(lasting, path, body) //nolint:bodyclose // carry closes it
+	if !opened() && err == nil {
+		_ = resp.Body.Close() // too late
 		err = ctx.Err()
 	}
 	switch {
