@@ -71,12 +71,19 @@ func newServer(t *testing.T) *cluster {
 // add joins a machine.
 func (c *cluster) add(t *testing.T, name string) *node {
 	t.Helper()
+	n := c.prepare(t, name)
+	n.start(t)
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+// prepare makes a machine that may join.
+func (c *cluster) prepare(t *testing.T, name string) *node {
+	t.Helper()
 	n := &node{Machine: c.fabric.NewMachine(t, name)}
 	n.Containerd(t)
 	n.Install(t, harness.Rowlock(t))
 	n.join = noderuntime.JoinFlags(t, c.server)
-	n.start(t)
-	c.nodes = append(c.nodes, n)
 	return n
 }
 

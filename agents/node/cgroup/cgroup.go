@@ -30,6 +30,8 @@ type Hierarchies struct {
 	V2 bool
 	// Mounts are by their controllers; with v2 all are the same.
 	Mounts map[string]string
+	// Others are mounts in which nothing is made here, but runtimes make the same cgroups: that of v2 beside v1.
+	Others []string
 }
 
 // Find finds those of the machine.
@@ -38,7 +40,28 @@ func Find() (Hierarchies, error) {
 	if err != nil {
 		return Hierarchies{}, fmt.Errorf("cgroups: %w", err)
 	}
-	return Hierarchies{V2: libcontainer.IsCgroup2UnifiedMode(), Mounts: found.MountPoints}, nil
+	h := Hierarchies{V2: libcontainer.IsCgroup2UnifiedMode(), Mounts: found.MountPoints}
+	if !h.V2 {
+		if h.Others, err = unified(); err != nil {
+			return Hierarchies{}, fmt.Errorf("cgroups: %w", err)
+		}
+	}
+	return h, nil
+}
+
+// unified are mounts of v2.
+func unified() ([]string, error) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for line := range strings.Lines(string(mounts)) {
+		if of := strings.Fields(line); len(of) > 2 && of[2] == "cgroup2" {
+			found = append(found, of[1])
+		}
+	}
+	return found, nil
 }
 
 // directories are the mounts, each once.

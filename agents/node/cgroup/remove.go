@@ -34,7 +34,7 @@ func (m *Manager) Pods() ([]types.UID, error) {
 // podDirectories are all directories of pods' cgroups, of all hierarchies.
 func (m *Manager) podDirectories() []string {
 	var found []string
-	for _, mount := range m.Hierarchies.directories() {
+	for _, mount := range append(m.Hierarchies.directories(), m.Hierarchies.Others...) {
 		for _, parent := range []cm.CgroupName{m.top, m.burstable, m.bestEffort} {
 			directory := filepath.Join(mount, m.literal(parent))
 			entries, err := os.ReadDir(directory)

@@ -29,7 +29,8 @@ func TestRemove(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, mount := range h.directories() {
+	all := append(h.directories(), h.Others...)
+	for _, mount := range all {
 		literal, _ := m.Parent(p)
 		if err := os.MkdirAll(filepath.Join(mount, literal, "crio-conmon-0123/deeper"), 0o755); err != nil {
 			t.Fatal(err)
@@ -69,7 +70,7 @@ func TestRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-ended
-	for _, mount := range h.directories() {
+	for _, mount := range all {
 		literal, _ := m.Parent(p)
 		if _, err := os.Stat(filepath.Join(mount, literal)); !os.IsNotExist(err) {
 			t.Errorf("%s is still there (%v)", filepath.Join(mount, literal), err)
