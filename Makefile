@@ -13,7 +13,7 @@ FUZZTIME = 30s
 FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
 FUZZTIME_CI = 30s
 
-.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance images fuzz fuzz-ci e2e e2e-nodes e2e-sample bench bench-parts bench-crds bench-scale bench-growth election
+.PHONY: build run deps test lint vet unit test-postgres race race-lean conformance images nodes-long nodes-kill fuzz fuzz-ci e2e e2e-nodes e2e-sample bench bench-parts bench-crds bench-scale bench-growth election
 
 build:
 	go build -ldflags "-s -w" -o bin/rowlock ./cmd/rowlock
@@ -55,6 +55,16 @@ conformance: build
 # All images that Kubernetes' tests of containers use: what takes long to build stays in the user's cache directory.
 images:
 	cd conformance && ROWLOCK_TEST_NODES=require go test ./noderuntime -vet=off -count=1 -v -timeout 90m -run '^TestImages$$' -args -all-images
+
+# Nodes on bad days, for many minutes: hostile pods, full disks, runtimes that hang, servers that are away.
+nodes-long: build
+	cd conformance && ROWLOCK_TEST_NODES=require ROWLOCK_NODES_LONG=1 ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test -vet=off -count=1 -v -timeout 60m ./nodes
+
+# An agent that is killed at random moments, ROUNDS times or a few more. ROWLOCK_NODES_SEED repeats a run.
+ROUNDS = 20
+nodes-kill: build
+	cd conformance && ROWLOCK_TEST_NODES=require ROWLOCK_NODES_KILLS=$(ROUNDS) ROWLOCK_BINARY=$(CURDIR)/bin/rowlock \
+		go test -vet=off -count=1 -v -timeout 120m ./nodes -run 'TestKills$$'
 
 fuzz:
 	grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed -E 's|^(.*)/[^/]*:func (.*)$$|\1 \2|' | \

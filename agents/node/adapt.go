@@ -111,6 +111,9 @@ type classes struct {
 // classAge is for how long an answer is good.
 const classAge = 30 * time.Second
 
+// classTimeout bounds the wait for one.
+const classTimeout = 5 * time.Second
+
 func (c *classes) handler(ctx context.Context, pod *corev1.Pod) (string, error) {
 	if pod.Spec.RuntimeClassName == nil || *pod.Spec.RuntimeClassName == "" {
 		return "", nil
@@ -123,15 +126,18 @@ func (c *classes) handler(ctx context.Context, pod *corev1.Pod) (string, error) 
 	if fresh {
 		return handler, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, classTimeout) // a server that hangs must not have pods wait
+	defer cancel()
 	class, err := c.client.NodeV1().RuntimeClasses().Get(ctx, name, metav1.GetOptions{})
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.asked == nil {
+		c.asked = map[string]time.Time{}
+	}
+	c.asked[name] = time.Now()
 	switch {
 	case err == nil:
-		if c.asked == nil {
-			c.asked = map[string]time.Time{}
-		}
-		c.known[name], c.asked[name] = class.Handler, time.Now()
+		c.known[name] = class.Handler
 		return class.Handler, nil
 	case apierrors.IsNotFound(err):
 		delete(c.known, name)

@@ -108,6 +108,34 @@ func (m *Machine) StopRuntime(t testing.TB, sig syscall.Signal) {
 	_ = m.runtime.Stop(sig) // "signal: killed", as asked for
 }
 
+// SignalRuntime sends the runtime a signal that does not end it.
+func (m *Machine) SignalRuntime(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	m.runtime.Signal(t, sig)
+}
+
+// Reboot ends all that runs on the machine at once, and what is not on its disk is gone. Nothing is started.
+func (m *Machine) Reboot(t testing.TB) {
+	t.Helper()
+	// Whoever kills all is not killed; what is left is the machine's first process, and what that waits with.
+	const script = `
+kill -9 -1
+for try in $(seq 100); do
+	[ "$(ls -d /proc/[0-9]* | wc -l)" -gt 4 ] || break
+	sleep 0.1
+done
+awk '$2 ~ /^\/(run|var)\// {print $2}' /proc/mounts | sort -r | while read -r at; do umount -l "$at" || true; done
+umount -l /run
+mount -t tmpfs -o mode=755 run /run
+find /sys/fs/cgroup -depth -mindepth 1 -type d -path '*kubepods*' -exec rmdir {} + 2>/dev/null || true
+for link in $(ls /sys/class/net | grep '^veth'); do ip link delete "$link" || true; done
+`
+	m.Run(t, "sh", "-c", script)
+	for _, p := range m.running {
+		<-p.done
+	}
+}
+
 // Endpoint is the runtime's, from outside the machine.
 func (m *Machine) Endpoint() string { return "unix://" + m.Path(Socket) }
 
