@@ -1,6 +1,7 @@
 package join
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -74,8 +75,11 @@ func (t told) Update(cert, key []byte) (*tls.Certificate, error) {
 }
 
 // write replaces a file as a whole: whatever happens, what was there is there, or what is written is, and it is on the disk when write
-// returns.
+// returns. What is there already is not written: the disk may be full, and nothing be missing.
 func write(path string, data []byte, mode fs.FileMode) (err error) {
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
+		return os.Chmod(path, mode)
+	}
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
 	if err != nil {
