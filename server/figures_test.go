@@ -20,6 +20,7 @@ import (
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	metricsclient "k8s.io/metrics/pkg/client/clientset/versioned"
 
+	"github.com/rowlock-io/rowlock/server/controlplane"
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
 
@@ -217,6 +218,19 @@ func TestFiguresOfNodes(t *testing.T) {
 		{method: http.MethodDelete, path: at + "/nodes/one", accept: "application/json", code: 405},
 		{path: at + "/nodes?labelSelector=a%3D%3D%3D", accept: "application/json", code: 400},
 		{path: at + "/nodes", accept: "application/json", token: servertest.AliceToken, code: 403, body: `nodes.metrics.k8s.io is forbidden: User \"alice\" cannot list resource \"nodes\"`},
+		{path: at + "/nodes/simulated", accept: "application/json", code: 404, body: `nodemetrics.metrics.k8s.io \"simulated\" not found`},
+		{path: at + "/nodes/none", accept: "application/json", code: 404, body: `nodes \"none\" not found`},
+		{path: at + "/namespaces/default/pods/new", accept: "application/json", code: 404, body: `podmetrics.metrics.k8s.io \"default/new\" not found`},
+		{path: at + "/nodes", accept: "application/json;as=Table;v=v1;g=meta.k8s.io", code: 200, body: `{"name":"memory","type":"string","format":"quantity"`},
+		{
+			path: "/apis", accept: "application/json;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io", code: 200,
+			body: `{"resource":"pods","responseKind":{"group":"","version":"","kind":"PodMetrics"},"scope":"Namespaced","singularResource":"","verbs":["get","list"]}`,
+		},
+		{path: "/apis/metrics.k8s.io", accept: "application/json", code: 200, body: `"preferredVersion":{"groupVersion":"metrics.k8s.io/v1beta1","version":"v1beta1"}`},
+		{path: "/openapi/v3", accept: "application/json", code: 200, body: `"apis/metrics.k8s.io/v1beta1":{"serverRelativeURL":"/openapi/v3/apis/metrics.k8s.io/v1beta1?hash=`},
+		{path: "/openapi/v3/apis/metrics.k8s.io/v1beta1", accept: "application/json", code: 200, body: `"operationId":"readMetricsV1beta1NamespacedPodMetrics"`},
+		{path: "/openapi/v3/apis/metrics.k8s.io/v1beta1", accept: "application/json", code: 200, body: `"io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics":{"description":"NodeMetrics sets resource usage metrics of a node."`},
+		{path: "/openapi/v2", accept: "application/json", code: 200, body: `"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods/{name}":`},
 		{path: at, accept: "application/json", code: 200, body: `{"name":"nodes","singularName":"","namespaced":false,"kind":"NodeMetrics","verbs":["get","list"]}`},
 	} {
 		if tc.method == "" {
@@ -282,8 +296,49 @@ func theirs(ctx context.Context, t *testing.T, s *servertest.Server, client metr
 		}
 	}
 	until("theirs is asked", apierrors.IsServiceUnavailable) // it does not exist
+	described := func(want bool) {
+		t.Helper()
+		for {
+			resp := wire.Send(t, s.URL, servertest.Request{Method: http.MethodGet, Path: "/openapi/v3/apis/metrics.k8s.io/v1beta1", Token: servertest.AdminToken})
+			if (resp.Status == http.StatusOK) == want {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				t.Fatalf("the group is described: %d, want %v", resp.Status, want)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	described(false) // that is theirs to do
 	if err := services.ApiregistrationV1().APIServices().Delete(ctx, "v1beta1.metrics.k8s.io", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	until("ours is asked again", func(err error) bool { return err == nil })
+	described(true)
+}
+
+// Who does not want it has the group served by nobody.
+func TestNoFiguresOfNodes(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, servertest.Config{Plane: func(c *controlplane.Config) {
+		withLoopback(c)
+		c.NoNodeMetrics = true
+	}})
+	kube := s.Client(t, servertest.Default)
+	newMeasured(t, s).node(t, kube, "one", nil)
+	for _, path := range []string{"/apis/metrics.k8s.io", "/apis/metrics.k8s.io/v1beta1", "/apis/metrics.k8s.io/v1beta1/nodes", "/openapi/v3/apis/metrics.k8s.io/v1beta1"} {
+		if resp := wire.Send(t, s.URL, servertest.Request{Method: http.MethodGet, Path: path, Token: servertest.AdminToken}); resp.Status != http.StatusNotFound {
+			t.Errorf("%s: %d %s", path, resp.Status, resp.Body)
+		}
+	}
+	groups, err := kube.Discovery().ServerGroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range groups.Groups {
+		if g.Name == "metrics.k8s.io" {
+			t.Error("the group is shown")
+		}
+	}
 }

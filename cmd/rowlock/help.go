@@ -42,7 +42,7 @@ var flagGroups = []struct {
 	{"Encryption", []string{"encryption-"}},
 	{"Audit and tracing", []string{"audit-", "tracing-"}},
 	{"Connections to backends and nodes", []string{"enable-aggregator-", "allow-loopback-backends", "deny-backends", "pods-by-tunnel", "proxy-", "peer-", "kubelet-", "egress-", "outbound-"}},
-	{"API and features", []string{"feature-gates", "runtime-config", "emulated-", "emulation-", "profiling", "contention-profiling"}},
+	{"API and features", []string{"feature-gates", "runtime-config", "emulated-", "emulation-", "profiling", "contention-profiling", "node-metrics"}},
 	{controllerFlags, nil},
 	{"Scheduler", []string{"scheduler", "scheduler-"}},
 	{"Simulated nodes", []string{"simulate-"}},

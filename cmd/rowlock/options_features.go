@@ -16,12 +16,14 @@ import (
 type featureOptions struct {
 	gates    []string
 	versions genericoptions.APIEnablementOptions
+	figures  bool
 }
 
 func (o *featureOptions) addFlags(fs *pflag.FlagSet) {
 	o.versions = *genericoptions.NewAPIEnablementOptions()
 	fs.StringSliceVar(&o.gates, "feature-gates", nil, "features of Kubernetes that are switched on or off, for all clusters of the process: Name=true|false, also AllAlpha and AllBeta. What is about etcd and the watch cache has no effect")
 	fs.Var(&o.versions.RuntimeConfig, "runtime-config", "built-in APIs that are switched on or off: GROUP/VERSION=true|false or GROUP/VERSION/RESOURCE=true|false, v1 being the core group, api/all, api/ga, api/beta and api/alpha; the more specific wins")
+	fs.BoolVar(&o.figures, "node-metrics", true, "serve metrics.k8s.io, for kubectl top and autoscalers, from what nodes say of themselves, unless an APIService sends it elsewhere")
 }
 
 // flag is the text of --feature-gates. kube-apiserver has the name of its component before a gate, or not.

@@ -64,6 +64,9 @@ type Config struct {
 	FlowMarks *fairness.Marks
 	Agents    []Agent // run for the cluster, in this process
 
+	// NoNodeMetrics: metrics.k8s.io is not served from what nodes tell.
+	NoNodeMetrics bool
+
 	Versions *catalogue.Versions // what is served; nil: what kube-apiserver serves by default
 	Hints    filters.Hints       // to browsers and HTTP/2 clients
 	Process  Process             // shown by the operator's cluster

@@ -150,7 +150,7 @@ func (c *ControlPlane) build() error {
 	}
 	c.custom = c.newCustom(chain, reader, documents, described)
 	c.remotes = newAggregator(c, documents, described)
-	c.figures = newFigures(c, documents)
+	c.figures = newFigures(c, documents, described)
 	c.checks = &health.Checks{Store: c.cfg.Store, Loaded: c.backend.Cache.Ready(), Synced: c.informed.Load, Defined: c.defined.Load, Routed: c.remotes.Synced(), Plugins: c.cfg.Encryption.Checks()}
 	c.newFairness()
 	routes := c.routes(handler, documents, described)

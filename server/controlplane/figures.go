@@ -9,13 +9,19 @@ import (
 	kubeletclient "k8s.io/kubernetes/pkg/kubelet/client"
 	"k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
+	"github.com/rowlock-io/rowlock/schema/openapi"
 	"github.com/rowlock-io/rowlock/server/discovery"
 	"github.com/rowlock-io/rowlock/server/nodemetrics"
 )
 
-func newFigures(c *ControlPlane, documents *discovery.Documents) *nodemetrics.Handler {
+// newFigures is who serves what nodes use; nil: nobody does.
+func newFigures(c *ControlPlane, documents *discovery.Documents, described *openapi.Service) *nodemetrics.Handler {
+	if c.cfg.NoNodeMetrics {
+		return nil
+	}
 	return nodemetrics.New(nodemetrics.Config{
-		Kube: c.clients.kube, Documents: documents, Log: c.cfg.Log,
+		Kube: c.clients.kube, Documents: documents, OpenAPI: described, Log: c.cfg.Log,
+		Elsewhere: func() bool { return c.remotes.Find(nodemetrics.Group, v1beta1.SchemeGroupVersion.Version) != nil },
 		Connect: func(ctx context.Context, node string) (*kubeletclient.ConnectionInfo, error) {
 			return c.catalogue.Kubelets().GetConnectionInfo(ctx, types.NodeName(node))
 		},
@@ -32,8 +38,11 @@ func (c *ControlPlane) loaded() bool {
 	}
 }
 
-// withFigures has discovery know whether there are figures of nodes.
+// withFigures has discovery and OpenAPI know whether there are figures of nodes.
 func (c *ControlPlane) withFigures(next http.Handler) http.Handler {
+	if c.figures == nil {
+		return next
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if c.loaded() {
 			c.figures.Look(req.Context())
@@ -44,7 +53,7 @@ func (c *ControlPlane) withFigures(next http.Handler) http.Handler {
 
 // figuresAt is who serves a path of the group of figures; nil: it is another path, or a document of discovery, or there are none.
 func (c *ControlPlane) figuresAt(req *http.Request, group, rest string) http.Handler {
-	if group != nodemetrics.Group || !c.loaded() || !c.figures.Look(req.Context()) {
+	if group != nodemetrics.Group || c.figures == nil || !c.loaded() || !c.figures.Look(req.Context()) {
 		return nil
 	}
 	version, below, _ := strings.Cut(rest, "/")

@@ -24,6 +24,7 @@ import (
 	"k8s.io/metrics/pkg/apis/metrics"
 	"k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
+	"github.com/rowlock-io/rowlock/schema/openapi"
 	"github.com/rowlock-io/rowlock/server/discovery"
 )
 
@@ -36,6 +37,9 @@ type Config struct {
 	// Connect tells how a node is reached.
 	Connect   func(ctx context.Context, node string) (*kubeletclient.ConnectionInfo, error)
 	Documents *discovery.Documents
+	OpenAPI   *openapi.Service
+	// Elsewhere tells whether requests for the group go to another server, which describes it, too.
+	Elsewhere func() bool
 	Log       *slog.Logger
 }
 
@@ -45,10 +49,11 @@ type Handler struct {
 	figures *figures
 	serve   func() http.Handler // made with the first request
 
-	mu      sync.Mutex
-	shown   bool
-	granted bool // there is a role for who may see the cluster
-	checked time.Time
+	mu        sync.Mutex
+	shown     bool
+	described bool // in OpenAPI
+	granted   bool // there is a role for who may see the cluster
+	checked   time.Time
 }
 
 // New makes a handler, which does nothing yet.
@@ -64,8 +69,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) { h.serve(
 // stale is how long discovery may say what was so before.
 const stale = 5 * time.Second
 
-// Look has discovery show the group if there are nodes with figures, and not otherwise; it tells whether it does. It is asked before
-// discovery is shown.
+// Look has discovery and OpenAPI show the group if there are nodes with figures, and not otherwise; it tells whether they do. It is asked
+// before either is shown.
 func (h *Handler) Look(ctx context.Context) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,7 +85,7 @@ func (h *Handler) Look(ctx context.Context) bool {
 	some := slices.ContainsFunc(nodes.Items, func(n corev1.Node) bool { return n.Status.DaemonEndpoints.KubeletEndpoint.Port > 0 })
 	switch {
 	case some && !h.shown:
-		if err := h.cfg.Documents.Set(Group, discovery.RankBuiltin, described()); err != nil {
+		if err := h.cfg.Documents.Set(Group, discovery.RankBuiltin, versions()); err != nil {
 			h.cfg.Log.Warn("Metrics of nodes are not in discovery", "err", err)
 			return false
 		}
@@ -88,10 +93,26 @@ func (h *Handler) Look(ctx context.Context) bool {
 		h.cfg.Documents.Remove(Group)
 	}
 	h.shown = some
+	h.describe(some && !h.cfg.Elsewhere())
 	if some && !h.granted {
 		h.granted = h.grant(ctx)
 	}
 	return some
+}
+
+// describe has OpenAPI describe the group, or not.
+func (h *Handler) describe(want bool) {
+	switch {
+	case want == h.described:
+		return
+	case !want:
+		h.cfg.OpenAPI.RemoveSource(Group)
+	default:
+		if err := h.cfg.OpenAPI.SetSource(Group, openapi.Served(h.group())); err != nil {
+			h.cfg.Log.Warn("Metrics of nodes are not described", "err", err)
+		}
+	}
+	h.described = want
 }
 
 // grant has who may see, edit or administer what is in a namespace see figures, too, by the role that metrics-server comes with. One that is
@@ -118,8 +139,8 @@ const looked = 50
 // real selects nodes that are not simulated: those have nothing to tell.
 const real = "rowlock.io/simulated!=true"
 
-// described is what discovery says, with metrics-server's priorities.
-func described() []discovery.Version {
+// versions is what discovery says, with metrics-server's priorities.
+func versions() []discovery.Version {
 	verbs := metav1.Verbs{"get", "list"}
 	return []discovery.Version{{
 		GroupVersion: v1beta1.SchemeGroupVersion, GroupPriority: 100, VersionPriority: 100,

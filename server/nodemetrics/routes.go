@@ -14,6 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/metrics/pkg/apis/metrics/install"
 	"k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
@@ -30,11 +31,24 @@ type endpoint struct {
 	namespaced bool
 }
 
-// routes makes the handlers.
-func (h *Handler) routes() http.Handler {
+func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	install.Install(scheme)
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	return scheme
+}
+
+// group is what there is to describe.
+func (h *Handler) group() *genericapiserver.APIGroupInfo {
+	scheme := newScheme()
+	g := genericapiserver.NewDefaultAPIGroupInfo(Group, scheme, metav1.ParameterCodec, serializer.NewCodecFactory(scheme))
+	g.VersionedResourcesStorageMap[v1beta1.SchemeGroupVersion.Version] = map[string]rest.Storage{"nodes": nodes{h}, "pods": pods{h}}
+	return &g
+}
+
+// routes makes the handlers.
+func (h *Handler) routes() http.Handler {
+	scheme := newScheme()
 	codecs := serializer.NewCodecFactory(scheme)
 	of := func(resource, kind string, s storage, namespaced bool) endpoint {
 		scope := &handlers.RequestScope{

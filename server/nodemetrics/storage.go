@@ -49,16 +49,24 @@ func selected(opts *metainternalversion.ListOptions) (labels.Selector, fields.Se
 // nodes is the storage of NodeMetrics.
 type nodes struct{ *Handler }
 
-var (
-	_ rest.Getter = nodes{}
-	_ rest.Lister = nodes{}
-	_ rest.Getter = pods{}
-	_ rest.Lister = pods{}
-)
+// What upstream's installer asks of who is to be described.
+type described interface {
+	rest.Storage
+	rest.Getter
+	rest.Lister
+	rest.Scoper
+	rest.KindProvider
+	rest.SingularNameProvider
+}
+
+var _, _ described = nodes{}, pods{}
 
 func (nodes) New() runtime.Object     { return &metrics.NodeMetrics{} }
 func (nodes) NewList() runtime.Object { return &metrics.NodeMetricsList{} }
 func (nodes) Destroy()                {}
+func (nodes) NamespaceScoped() bool   { return false }
+func (nodes) Kind() string            { return "NodeMetrics" }
+func (nodes) GetSingularName() string { return "" }
 
 func (n nodes) List(ctx context.Context, opts *metainternalversion.ListOptions) (runtime.Object, error) {
 	byLabel, byField := selected(opts)
@@ -90,15 +98,15 @@ func (n nodes) List(ctx context.Context, opts *metainternalversion.ListOptions) 
 
 func (n nodes) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
 	node, err := n.cfg.Kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, err
+	if err != nil {
+		return nil, err // also when there is none of this name
 	}
-	if err == nil && node.Labels["rowlock.io/simulated"] != "true" {
+	if node.Labels["rowlock.io/simulated"] != "true" {
 		if m := nodeMetrics(node, n.figures.of(ctx, []string{name})); m != nil {
 			return m, nil
 		}
 	}
-	return nil, apierrors.NewNotFound(metrics.Resource("nodes"), name)
+	return nil, apierrors.NewNotFound(metrics.Resource("nodemetrics"), name) // metrics-server's word
 }
 
 // nodeMetrics are a node's; nil: they are not known.
@@ -123,6 +131,9 @@ type pods struct{ *Handler }
 func (pods) New() runtime.Object     { return &metrics.PodMetrics{} }
 func (pods) NewList() runtime.Object { return &metrics.PodMetricsList{} }
 func (pods) Destroy()                {}
+func (pods) NamespaceScoped() bool   { return true }
+func (pods) Kind() string            { return "PodMetrics" }
+func (pods) GetSingularName() string { return "" }
 
 func (p pods) List(ctx context.Context, opts *metainternalversion.ListOptions) (runtime.Object, error) {
 	byLabel, byField := selected(opts)
@@ -162,15 +173,15 @@ func (p pods) List(ctx context.Context, opts *metainternalversion.ListOptions) (
 func (p pods) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
 	pod, err := p.cfg.Kube.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"})
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err != nil {
 		return nil, err
 	}
-	if err == nil && pod.Spec.NodeName != "" && pod.Status.Phase == corev1.PodRunning {
+	if pod.Spec.NodeName != "" && pod.Status.Phase == corev1.PodRunning {
 		if m := podMetrics(pod, p.figures.of(ctx, []string{pod.Spec.NodeName})); m != nil {
 			return m, nil
 		}
 	}
-	return nil, apierrors.NewNotFound(metrics.Resource("pods"), namespace+"/"+name)
+	return nil, apierrors.NewNotFound(metrics.Resource("podmetrics"), namespace+"/"+name)
 }
 
 // podMetrics are a pod's; nil: those of one of its containers that run are not known.
@@ -229,8 +240,8 @@ func (pods) ConvertToTable(_ context.Context, object, _ runtime.Object) (*metav1
 func table(object runtime.Object, of func(runtime.Object) (metav1.ObjectMeta, time.Duration, corev1.ResourceList)) (*metav1.Table, error) {
 	t := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
 		{Name: "Name", Type: "string", Format: "name", Description: "Name of the resource"},
-		{Name: "cpu", Type: "string"},
-		{Name: "memory", Type: "string"},
+		{Name: "cpu", Type: "string", Format: "quantity"},
+		{Name: "memory", Type: "string", Format: "quantity"},
 		{Name: "Window", Type: "string", Format: "duration"},
 	}}
 	row := func(object runtime.Object) error {
