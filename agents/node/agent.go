@@ -92,6 +92,8 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	a := &Agent{cfg: cfg, metrics: metrics.New(cfg.Metrics, cfg.Name)}
+	a.metrics.Version(cfg.Version)
+	a.cfg.count(a.metrics.Client)
 	var err error
 	if a.client, err = cfg.client(0); err != nil {
 		return fmt.Errorf("node: %w", err)
@@ -155,7 +157,7 @@ func (a *Agent) make(ctx context.Context) (err error) {
 	}
 	a.volumes, err = volume.Open(volume.Config{
 		Root: cfg.DataDir, Objects: a.objects, Images: volumeImages{a}, Allocatable: a.allocatable, RecursiveReadOnly: a.recursiveReadOnly, Log: log,
-		SELinux: selinux.GetEnabled(), Failed: func(pod *corev1.Pod, err *volume.Error) {
+		SELinux: selinux.GetEnabled(), Done: a.metrics.VolumeDone, Failed: func(pod *corev1.Pod, err *volume.Error) {
 			a.events.Eventf(pod, corev1.EventTypeWarning, events.FailedMountVolume, "%v", err)
 		},
 	})
@@ -173,13 +175,9 @@ func (a *Agent) make(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	resolver := cfg.Resolver
-	if resolver == "" {
-		resolver = env.Resolver("/")
-	}
 	a.dns = env.NewDNS(env.DNSConfig{
 		Node: &corev1.ObjectReference{Kind: "Node", Name: cfg.Name, UID: types.UID(cfg.Name)}, Servers: cfg.ClusterDNS,
-		Domain: cfg.ClusterDomain, Resolver: resolver, NodeIPs: cfg.given(), Recorder: a.events, Log: log,
+		Domain: cfg.ClusterDomain, Resolver: cfg.resolver(), NodeIPs: cfg.given(), Recorder: a.events, Log: log,
 	})
 	if err := a.makeFeatures(); err != nil {
 		return err
@@ -195,6 +193,8 @@ func (a *Agent) make(ctx context.Context) (err error) {
 		return err
 	}
 	a.metrics.Watch(a.present)
+	a.metrics.Volumes(a.volumes.Count)
+	a.metrics.Cgroups(cgroupVersion())
 	return a.makeGarbage()
 }
 
@@ -229,7 +229,7 @@ func (a *Agent) makePods() error {
 	v2 := cri.CgroupV2()
 	var own worker.Cgroups
 	if a.cgroups != nil {
-		own = podCgroups{a.cgroups, func() []*corev1.Pod { return a.workers.Active() }}
+		own = podCgroups{a.cgroups, func() []*corev1.Pod { return a.workers.Active() }, a.metrics.CgroupDone}
 	}
 	a.workers = worker.New(worker.Config{
 		Node: &cri.Node{

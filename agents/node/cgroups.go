@@ -11,16 +11,25 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rowlock-io/rowlock/agents/node/cgroup"
+	"github.com/rowlock-io/rowlock/agents/node/cri"
 	"github.com/rowlock-io/rowlock/agents/node/runtime"
 )
 
 // cgroupPeriod is how often cgroups are looked after that nobody tells of.
 const cgroupPeriod = time.Minute
 
+func cgroupVersion() int {
+	if cri.CgroupV2() {
+		return 2
+	}
+	return 1
+}
+
 // podCgroups are pods', within those of their classes, which have what their pods have together.
 type podCgroups struct {
 	*cgroup.Manager
 	active func() []*corev1.Pod
+	done   func(operation string, took time.Duration)
 }
 
 func (c podCgroups) Ensure(pod *corev1.Pod) error {
@@ -28,7 +37,20 @@ func (c podCgroups) Ensure(pod *corev1.Pod) error {
 	if err := c.SetQoS(append(pods, pod)); err != nil {
 		return err
 	}
-	return c.Manager.Ensure(pod)
+	began, operation := time.Now(), "create"
+	if c.Exists(pod) {
+		operation = "update"
+	}
+	err := c.Manager.Ensure(pod)
+	c.done(operation, time.Since(began))
+	return err
+}
+
+func (c podCgroups) Remove(ctx context.Context, uid types.UID) error {
+	began := time.Now()
+	err := c.Manager.Remove(ctx, uid)
+	c.done("destroy", time.Since(began))
+	return err
 }
 
 func (a *Agent) makeCgroups() error {

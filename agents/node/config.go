@@ -13,15 +13,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/server/flagz"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/rowlock-io/rowlock/agents/node/env"
 	"github.com/rowlock-io/rowlock/agents/node/eviction"
 	"github.com/rowlock-io/rowlock/agents/node/shutdown"
 )
@@ -87,6 +90,9 @@ type Config struct {
 	// Version is that of Kubernetes which the agent stands for.
 	Version string
 
+	// Flags are shown by the node's own API; nil: nobody sees them. SetVerbosity has it change how much is logged; nil: it does not.
+	Flags        flagz.Reader
+	SetVerbosity func(level int) error
 	// Metrics is where the node's series are, beside what others have there; nil: a registry of its own.
 	Metrics *prometheus.Registry
 	// API is how the cluster is reached.
@@ -107,6 +113,8 @@ const (
 	queries = 50
 	burst   = 100
 )
+
+const protobuf = "application/vnd.kubernetes.protobuf"
 
 // complete fills in what was not said, and refuses what makes no sense.
 func (c *Config) complete() error {
@@ -134,6 +142,15 @@ func (c *Config) complete() error {
 	return nil
 }
 
+// resolver is the file that says whom the machine asks for names.
+func (c *Config) resolver() string { return cmp.Or(c.Resolver, env.Resolver("/")) }
+
+// count has requests of all clients go through a counter.
+func (c *Config) count(counter func(http.RoundTripper) http.RoundTripper) {
+	c.API = rest.CopyConfig(c.API)
+	c.API.Wrap(counter)
+}
+
 // client reaches the API; each has limits of its own, so that a burst of one kind of requests holds up no other.
 func (c *Config) client(timeout time.Duration) (kubernetes.Interface, error) {
 	if c.clients != nil {
@@ -141,8 +158,8 @@ func (c *Config) client(timeout time.Duration) (kubernetes.Interface, error) {
 	}
 	own := rest.CopyConfig(c.API)
 	own.QPS, own.Burst, own.Timeout = queries, burst, timeout
-	own.ContentType = "application/vnd.kubernetes.protobuf"
-	own.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	own.ContentType = protobuf
+	own.AcceptContentTypes = protobuf + ",application/json"
 	if own.UserAgent == "" {
 		own.UserAgent = "rowlock-agent"
 	}

@@ -15,9 +15,15 @@ import (
 	"k8s.io/apiserver/pkg/server/healthz"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
+	"k8s.io/kubernetes/pkg/kubelet/cm"
+	kubetypes "k8s.io/kubernetes/pkg/kubelet/types"
 
+	"github.com/rowlock-io/rowlock/agents/node/cri"
 	"github.com/rowlock-io/rowlock/agents/node/image"
 	"github.com/rowlock-io/rowlock/agents/node/register"
+	"github.com/rowlock-io/rowlock/agents/node/runtime"
+	"github.com/rowlock-io/rowlock/agents/node/serve"
+	"github.com/rowlock-io/rowlock/agents/node/stats"
 )
 
 // configz is the node's configuration in the kubelet's form: what of it there is here, and nothing else.
@@ -41,12 +47,15 @@ func (c *Config) configz(cgroupDriver string) any {
 		ContainerLogMaxSize:  resource.NewQuantity(c.Keep.Logs.MaxSize, resource.BinarySI).String(),
 		ContainerLogMaxFiles: new(int32(c.Keep.Logs.MaxFiles)), ContainerLogMonitorInterval: &metav1.Duration{Duration: c.Keep.Logs.Every},
 	}
-	if c.Resolver != "" {
-		out.ResolverConfig = &c.Resolver
+	if resolver := c.resolver(); resolver != "" {
+		out.ResolverConfig = &resolver
 	}
 	for _, ip := range c.ClusterDNS {
 		out.ClusterDNS = append(out.ClusterDNS, ip.String())
 	}
+	c.served(&out)
+	c.habits(&out)
+	c.givingWay(&out)
 	for name, q := range c.Reserved { // for whom is not known any more: both count alike
 		if out.SystemReserved == nil {
 			out.SystemReserved = map[string]string{}
@@ -54,6 +63,50 @@ func (c *Config) configz(cgroupDriver string) any {
 		out.SystemReserved[string(name)] = q.String()
 	}
 	return said(out)
+}
+
+// served is what of the configuration is about the node's own API.
+func (c *Config) served(out *kubeletv1beta1.KubeletConfiguration) {
+	out.Address = "0.0.0.0"
+	out.Authentication = kubeletv1beta1.KubeletAuthentication{
+		Anonymous: kubeletv1beta1.KubeletAnonymousAuthentication{Enabled: new(false)},
+		Webhook:   kubeletv1beta1.KubeletWebhookAuthentication{Enabled: new(true), CacheTTL: metav1.Duration{Duration: serve.TokenTTL}},
+	}
+	out.Authorization = kubeletv1beta1.KubeletAuthorization{Mode: kubeletv1beta1.KubeletAuthorizationModeWebhook, Webhook: kubeletv1beta1.KubeletWebhookAuthorization{
+		CacheAuthorizedTTL: metav1.Duration{Duration: serve.AllowedTTL}, CacheUnauthorizedTTL: metav1.Duration{Duration: serve.DeniedTTL},
+	}}
+	out.EnableDebuggingHandlers, out.EnableProfilingHandler, out.EnableSystemLogHandler = new(true), new(true), new(true)
+	out.EnableSystemLogQuery, out.EnableDebugFlagsHandler = new(false), new(c.SetVerbosity != nil)
+	out.VolumeStatsAggPeriod.Duration = stats.Remeasured
+}
+
+// habits is what nobody can change.
+func (c *Config) habits(out *kubeletv1beta1.KubeletConfiguration) {
+	out.NodeStatusUpdateFrequency.Duration, out.NodeStatusReportFrequency.Duration = register.SyncInterval, register.PostInterval
+	out.NodeLeaseDurationSeconds, out.NodeStatusMaxImages = register.LeaseSeconds, new(int32(register.MaxImages))
+	out.KubeAPIQPS, out.KubeAPIBurst, out.EventRecordQPS, out.EventBurst = new(int32(queries)), burst, new(int32(queries)), burst
+	out.ContentType = protobuf
+	out.RuntimeRequestTimeout.Duration = runtime.DefaultTimeout
+	out.CPUManagerPolicy, out.MemoryManagerPolicy, out.TopologyManagerPolicy = "none", kubeletv1beta1.NoneMemoryManagerPolicy, kubeletv1beta1.NoneTopologyManagerPolicy
+	out.CPUCFSQuotaPeriod = &metav1.Duration{Duration: cm.QuotaPeriod * time.Microsecond}
+	out.MemorySwap.SwapBehavior = string(kubetypes.NoSwap)
+	out.SingleProcessOOMKill = new(!cri.CgroupV2())
+	if c.Cgroups {
+		out.EnforceNodeAllocatable = []string{kubetypes.NodeAllocatableEnforcementKey}
+	}
+}
+
+// givingWay is what is to stay free, and how pods end when the machine does.
+func (c *Config) givingWay(out *kubeletv1beta1.KubeletConfiguration) {
+	out.EvictionHard, out.EvictionSoft, out.EvictionSoftGracePeriod, out.EvictionMinimumReclaim = c.Eviction.Flags()
+	out.EvictionPressureTransitionPeriod.Duration = c.Eviction.Transition
+	out.EvictionMaxPodGracePeriod = int32(c.Eviction.MaxGrace)
+	out.LocalStorageCapacityIsolation = new(c.Eviction.Limits)
+	for _, p := range c.Shutdown {
+		out.ShutdownGracePeriodByPodPriority = append(out.ShutdownGracePeriodByPodPriority, kubeletv1beta1.ShutdownGracePeriodByPodPriority{
+			Priority: p.Priority, ShutdownGracePeriodSeconds: int64(p.Grace / time.Second),
+		})
+	}
 }
 
 // said is the configuration without what it does not tell: durations and structs of upstream's are written even when they are not set.

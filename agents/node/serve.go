@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/server/healthz"
 
 	"github.com/rowlock-io/rowlock/agents/node/cri"
@@ -36,7 +37,8 @@ func (a *Agent) serve(ctx context.Context) error {
 		SubjectAccess: a.client.AuthorizationV1(), Pods: a, Runtime: a.runtime.Service(), Stats: a.measures,
 		Metrics: a.metrics.Gatherer(), Requests: a.metrics.Requests, Probes: a.probes, SystemLogs: systemLogs, Checkpoints: checkpoints,
 		Configz: func() any { return a.cfg.configz(a.runtime.CgroupDriver()) },
-		Healthz: []healthz.HealthChecker{syncLoop(a.workers.Looped)}, Log: a.cfg.Log,
+		Healthz: []healthz.HealthChecker{syncLoop(a.workers.Looped)}, Flags: a.cfg.Flags, SetVerbosity: a.cfg.SetVerbosity, Object: a.node.Get,
+		PodCgroup: func(uid string) string { return a.podCgroup(types.UID(uid)) }, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -18,6 +19,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/rowlock-io/rowlock/agents/node/eviction"
+	"github.com/rowlock-io/rowlock/agents/node/shutdown"
 )
 
 // registered waits for the node.
@@ -150,7 +154,15 @@ func TestConfigz(t *testing.T) {
 	cfg := Config{
 		Name: "n1", DataDir: t.TempDir(), Runtime: "unix:///x", API: &rest.Config{}, Keep: &keep, Cgroups: true,
 		Reserved: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("200m")}, Pulls: Pulls{QPS: 5, Burst: 10},
+		Shutdown: []shutdown.Period{{Grace: 30 * time.Second}, {Priority: 2000000000, Grace: 10 * time.Second}},
 	}
+	hard, soft := map[string]string{"memory.available": "100Mi", "nodefs.available": "7.5%"}, map[string]string{"memory.available": "1Gi"}
+	grace, reclaim := map[string]string{"memory.available": "1m30s"}, map[string]string{"nodefs.available": "500Mi"}
+	thresholds, err := eviction.Parse(hard, soft, grace, reclaim, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Eviction = eviction.Policy{Thresholds: thresholds, Transition: time.Minute, MaxGrace: 30, Limits: true}
 	if err := cfg.complete(); err != nil {
 		t.Fatal(err)
 	}
@@ -164,11 +176,22 @@ func TestConfigz(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Kind != "KubeletConfiguration" || got.MaxPods != 110 || *got.ImageGCHighThresholdPercent != 70 || got.ContainerLogMaxSize != "10Mi" ||
-		got.CgroupDriver != "systemd" || got.SystemReserved["cpu"] != "200m" || *got.RegistryPullQPS != 5 || *got.CPUCFSQuota != true || *got.PodPidsLimit != -1 {
+		got.CgroupDriver != "systemd" || got.SystemReserved["cpu"] != "200m" || *got.RegistryPullQPS != 5 || *got.CPUCFSQuota != true || *got.PodPidsLimit != -1 ||
+		*got.Authentication.Anonymous.Enabled || got.EvictionMaxPodGracePeriod != 30 || !*got.LocalStorageCapacityIsolation || got.MemorySwap.SwapBehavior != "NoSwap" {
 		t.Errorf("%s", data)
 	}
+	for what, maps := range map[string][2]map[string]string{
+		"hard": {hard, got.EvictionHard}, "soft": {soft, got.EvictionSoft}, "grace": {grace, got.EvictionSoftGracePeriod}, "reclaim": {reclaim, got.EvictionMinimumReclaim},
+	} {
+		if diff := cmp.Diff(maps[0], maps[1]); diff != "" {
+			t.Errorf("%s thresholds: said -, shown +:\n%s", what, diff)
+		}
+	}
+	if last := got.ShutdownGracePeriodByPodPriority; len(last) != 2 || last[1].Priority != 2000000000 || last[1].ShutdownGracePeriodSeconds != 10 {
+		t.Errorf("shutdown: %+v", last)
+	}
 	all, _ := shown.(map[string]any)
-	for _, name := range []string{"logging", "authentication", "syncFrequency", "memorySwap", "cpuManagerPolicy"} {
+	for _, name := range []string{"logging", "syncFrequency", "tlsCertFile", "crashLoopBackOff"} {
 		if all == nil || all[name] != nil {
 			t.Errorf("%s is shown: %s", name, data)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apiserver/pkg/server/flagz"
 
 	"github.com/rowlock-io/rowlock/agents/node/join"
 )
@@ -42,7 +43,7 @@ kept in the data directory, and is renewed by itself (docs/nodes.md).`,
 			if err != nil {
 				return err
 			}
-			log, _, err := newLogger(cmd.Context(), os.Stderr, o.format, o.verbosity)
+			log, verbosity, err := newLogger(cmd.Context(), os.Stderr, o.format, o.verbosity)
 			if err != nil {
 				return err
 			}
@@ -51,7 +52,9 @@ kept in the data directory, and is renewed by itself (docs/nodes.md).`,
 				return err
 			}
 			cfg.Log = log
-			return o.node.run(cmd.Context(), nodePlace{Join: cfg, Endpoint: endpoint, Dir: o.dataDir}, log)
+			return o.node.run(cmd.Context(), nodePlace{
+				Join: cfg, Endpoint: endpoint, Dir: o.dataDir, Flags: flagz.NamedFlagSetsReader{FlagSets: sections(cmd.Flags())}, Verbosity: verbosity,
+			}, log)
 		},
 	}
 	fs := cmd.Flags()
@@ -107,9 +110,11 @@ func (o *agentCommand) joining() (join.Config, error) {
 	return cfg, err
 }
 
-// nodePlace is where a node is: of which cluster it is one, and where its runtime and its files are.
+// nodePlace is where a node is: of which cluster it is one, where its runtime and its files are, and in which process it runs.
 type nodePlace struct {
-	Join     join.Config
-	Endpoint string
-	Dir      string
+	Join      join.Config
+	Endpoint  string
+	Dir       string
+	Flags     flagz.Reader
+	Verbosity func(level int) error
 }

@@ -122,7 +122,7 @@ func TestLocalNode(t *testing.T) {
 	cri := fakecri.Start(t, fakecri.Containerd())
 	l := localNode{dir: t.TempDir(), endpoint: cri.Endpoint(), node: nodeOptions{hostname: "here", addresses: addressOfTest(t)[0], maxPods: 10}}
 	l.node.pods.images.addFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
-	stop := l.start(t.Context(), l.join(s.Identity(servertest.Default).ClusterCA, s.URL), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	stop := l.start(t.Context(), nodePlace{Join: l.join(s.Identity(servertest.Default).ClusterCA, s.URL)}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	defer stop()
 	condition(t, s.Client(t, servertest.Default), "here", corev1.ConditionTrue, "")
 	if !l.is("here") || l.is("there") {

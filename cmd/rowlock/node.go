@@ -69,7 +69,8 @@ func (o *nodeOptions) config(place nodePlace, log *slog.Logger) (node.Config, er
 	}
 	cfg := node.Config{
 		Name: name, DataDir: place.Dir, Runtime: place.Endpoint, Addresses: o.split(), Labels: o.labels, Taints: o.taints,
-		ProviderID: o.providerID, MaxPods: o.maxPods, PodsPerCore: o.podsPerCore, Reserved: reserved, Version: schema.Version, Log: log,
+		ProviderID: o.providerID, MaxPods: o.maxPods, PodsPerCore: o.podsPerCore, Reserved: reserved, Version: schema.Version,
+		Flags: place.Flags, SetVerbosity: place.Verbosity, Log: log,
 	}
 	err = o.pods.complete(&cfg)
 	return cfg, err

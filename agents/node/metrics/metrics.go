@@ -35,6 +35,9 @@ type Metrics struct {
 	inFlight                         *prometheus.GaugeVec
 	runningPods, runningContainers   *prometheus.Desc
 	desiredPods, activePods, mirrors *prometheus.Desc
+
+	client  client
+	machine machine
 }
 
 // startBuckets are seconds that pods take to start.
@@ -76,6 +79,8 @@ func New(registry *prometheus.Registry, node string) *Metrics {
 		desiredPods:       described("desired_pods", "The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver.", "static"),
 		activePods:        described("active_pods", "The number of pods the kubelet considers active and which are being considered when admitting new pods. static is true if the pod is not from the apiserver.", "static"),
 		mirrors:           described("mirror_pods", "The number of mirror pods the kubelet will try to create (one per admitted static pod)"),
+
+		client: newClient(), machine: newMachine(),
 	}
 	name := prometheus.NewGaugeVec(prometheus.GaugeOpts(options("node_name", "The node's name. The count is always 1.")), []string{"node"})
 	name.WithLabelValues(node).Set(1)
@@ -83,6 +88,7 @@ func New(registry *prometheus.Registry, node string) *Metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), name,
 		m.operations, m.operationErrors, m.operationTime, m.sandboxTime, m.sandboxErrors, m.relistTime, m.relistInterval, m.lastSeen,
 		m.turnTime, m.startTime, m.pods, m.podErrors, m.ownUsers, m.ownUsersErrors, m.containers, m.containerErrors, m.ended, m.requests, m.requestTime, m.inFlight,
+		m.client.requests, m.client.time, m.machine.cgroups, m.machine.storage,
 	)
 	return m
 }

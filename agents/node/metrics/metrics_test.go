@@ -51,6 +51,29 @@ func series(t *testing.T, r *prometheus.Registry) (all []string, values map[stri
 	return all, values
 }
 
+// askServer sends a request that is answered, and one that is not.
+func askServer(t *testing.T, m *metrics.Metrics) {
+	t.Helper()
+	answered := true
+	through := m.Client(roundTripper(func(*http.Request) (*http.Response, error) {
+		if !answered {
+			return nil, errors.New("gone")
+		}
+		answered = false
+		return &http.Response{StatusCode: http.StatusTeapot, Body: http.NoBody}, nil
+	}))
+	for range 2 {
+		resp, err := through.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.test/api", http.NoBody))
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
+
 // TestSeries is the list of all series; a change of it is one that users see.
 func TestSeries(t *testing.T) {
 	t.Parallel()
@@ -59,6 +82,15 @@ func TestSeries(t *testing.T) {
 	m.Watch(func() metrics.Present {
 		return metrics.Present{Pods: 2, Containers: map[string]int{"running": 3, "exited": 1}, Desired: 4, Active: 3, DesiredStatic: 2, ActiveStatic: 1}
 	})
+	m.Version("v1.36.3")
+	m.Cgroups(2)
+	m.Volumes(func() (wanted, there map[string]int) {
+		return map[string]int{"kubernetes.io/secret": 3}, map[string]int{"kubernetes.io/secret": 2}
+	})
+	m.CgroupDone("create", time.Second)
+	m.VolumeDone("volume_mount", "kubernetes.io/secret", time.Second, nil)
+	m.VolumeDone("volume_unmount", "kubernetes.io/secret", time.Second, errors.New("busy"))
+	askServer(t, m)
 	fake := fakecri.Start(t, fakecri.Containerd())
 	through := 0
 	with := func(ctx context.Context) context.Context { through++; return ctx }
@@ -98,6 +130,8 @@ func TestSeries(t *testing.T) {
 	all, values := series(t, registry)
 	want := []string{
 		"kubelet_active_pods gauge static",
+		"kubelet_cgroup_manager_duration_seconds histogram operation_type",
+		"kubelet_cgroup_version gauge",
 		"kubelet_desired_pods gauge static",
 		"kubelet_http_inflight_requests gauge long_running,method,path,server_type",
 		"kubelet_http_requests_duration_seconds histogram long_running,method,path,server_type",
@@ -123,6 +157,11 @@ func TestSeries(t *testing.T) {
 		"kubelet_started_user_namespaced_pods_errors_total counter",
 		"kubelet_started_user_namespaced_pods_total counter",
 		"kubelet_terminated_containers_total counter container_type,exit_code,reason",
+		"kubernetes_build_info gauge build_date,compiler,git_commit,git_tree_state,git_version,go_version,major,minor,platform",
+		"rest_client_request_duration_seconds histogram host,verb",
+		"rest_client_requests_total counter code,host,method",
+		"storage_operation_duration_seconds histogram migrated,operation_name,status,volume_plugin",
+		"volume_manager_total_volumes gauge plugin_name,state",
 	}
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Errorf("series: want -, got +:\n%s", diff)
@@ -136,6 +175,10 @@ func TestSeries(t *testing.T) {
 		"kubelet_http_requests_total false,GET,metrics/cadvisor,readwrite": 1, "kubelet_http_requests_total true,POST,exec,readwrite": 1,
 		"kubelet_http_requests_total false,other,other,readwrite": 1, "kubelet_http_inflight_requests false,GET,pods,readwrite": 0,
 		"kubelet_http_requests_duration_seconds false,GET,containerLogs,readwrite": 1,
+		"rest_client_requests_total 418,api.test,GET":                              1, "rest_client_requests_total <error>,api.test,GET": 1, "rest_client_request_duration_seconds api.test,GET": 2,
+		"storage_operation_duration_seconds false,volume_mount,success,kubernetes.io/secret":        1,
+		"storage_operation_duration_seconds false,volume_unmount,fail-unknown,kubernetes.io/secret": 1,
+		"volume_manager_total_volumes kubernetes.io/secret,desired_state_of_world":                  3, "volume_manager_total_volumes kubernetes.io/secret,actual_state_of_world": 2,
 	} {
 		if got, ok := values[name]; !ok || got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)

@@ -27,10 +27,10 @@ import (
 
 // Kubelet's defaults.
 const (
-	leaseSeconds  = 40
+	LeaseSeconds  = 40
 	leaseInterval = 10 * time.Second
-	syncInterval  = 10 * time.Second
-	postInterval  = 5 * time.Minute
+	SyncInterval  = 10 * time.Second
+	PostInterval  = 5 * time.Minute
 	// MaxPods is how many pods a node takes unless it is told otherwise.
 	MaxPods = 110
 )
@@ -201,7 +201,7 @@ func (n *Node) renew(ctx context.Context) {
 		l.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
 		return nil
 	}
-	lease.NewController(n.cfg.Clock, n.cfg.Client, n.cfg.Name, leaseSeconds, nil, leaseInterval, n.cfg.Name, corev1.NamespaceNodeLease, owned).Run(ctx)
+	lease.NewController(n.cfg.Clock, n.cfg.Client, n.cfg.Name, LeaseSeconds, nil, leaseInterval, n.cfg.Name, corev1.NamespaceNodeLease, owned).Run(ctx)
 }
 
 // keep keeps the status true.
@@ -212,7 +212,7 @@ func (n *Node) keep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			n.cfg.Log.Warn("The node's status could not be written", "node", n.cfg.Name, "err", err)
 		}
-		interval := syncInterval
+		interval := SyncInterval
 		if !ready && n.cfg.Clock.Since(started) < startTime {
 			interval = startInterval
 		}
@@ -252,7 +252,7 @@ func (n *Node) sync(ctx context.Context) (ready bool, err error) {
 		ready = isReady(after)
 		changed = changed || statusChanged(&before.Status, &after.Status)
 		now := n.cfg.Clock.Now()
-		if !changed && now.Sub(n.posted) < postInterval+n.spread {
+		if !changed && now.Sub(n.posted) < PostInterval+n.spread {
 			return ready, nil
 		}
 		first := n.posted.IsZero()
@@ -262,7 +262,7 @@ func (n *Node) sync(ctx context.Context) (ready bool, err error) {
 		}
 		n.posted, n.spread = now, 0
 		if changed || first { // the nodes of a cluster are not to write at the same moment ever after
-			n.spread = time.Duration((rand.Float64() - 0.5) * float64(postInterval)) //nolint:gosec // no secret
+			n.spread = time.Duration((rand.Float64() - 0.5) * float64(PostInterval)) //nolint:gosec // no secret
 		}
 		n.saw(updated)
 		return ready, nil

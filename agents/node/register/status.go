@@ -235,7 +235,7 @@ func isReady(node *corev1.Node) bool {
 
 // Bounds of the list of images.
 const (
-	maxImages    = 50
+	MaxImages    = 50
 	maxNames     = 5
 	imagesPeriod = 30 * time.Second
 )
@@ -264,7 +264,7 @@ func (i *images) list(ctx context.Context, cfg Config) []corev1.ContainerImage {
 	}
 	i.asked, i.last = now, nil
 	slices.SortStableFunc(all, func(a, b Image) int { return cmp.Compare(b.Size, a.Size) })
-	for _, image := range all[:min(len(all), maxImages)] {
+	for _, image := range all[:min(len(all), MaxImages)] {
 		names := slices.Concat(image.Digests, image.Tags)
 		i.last = append(i.last, corev1.ContainerImage{Names: names[:min(len(names), maxNames)], SizeBytes: image.Size})
 	}

@@ -23,10 +23,13 @@ const (
 	Systemd  = "systemd"
 )
 
+// DefaultTimeout is for calls that have no bound of their own.
+const DefaultTimeout = 2 * time.Minute
+
 // Options are how a runtime is reached.
 type Options struct {
 	Log *slog.Logger
-	// Timeout is for calls that have none of their own; 0: two minutes.
+	// Timeout is for calls that have none of their own; 0: DefaultTimeout.
 	Timeout time.Duration
 	// Answer is how long one that is there may take for its first answer; 0: ten seconds.
 	Answer time.Duration
@@ -72,7 +75,7 @@ type Runtime struct {
 // others.
 func Dial(ctx context.Context, endpoint string, o Options) (*Runtime, error) {
 	if o.Timeout <= 0 {
-		o.Timeout = 2 * time.Minute
+		o.Timeout = DefaultTimeout
 	}
 	if o.Answer <= 0 {
 		o.Answer = 10 * time.Second

@@ -28,9 +28,9 @@ import (
 
 // How long the API server's answers are kept: the kubelet's defaults.
 const (
-	tokenTTL    = 2 * time.Minute
-	allowedTTL  = 5 * time.Minute
-	deniedTTL   = 30 * time.Second
+	TokenTTL    = 2 * time.Minute
+	AllowedTTL  = 5 * time.Minute
+	DeniedTTL   = 30 * time.Second
 	keptAnswers = 1024
 	keptKey     = 10000 // bytes of what was asked: whoever has very many groups is asked for each time
 	reviewTime  = 10 * time.Second
@@ -54,7 +54,7 @@ func newGuard(cfg Config) (*guard, error) {
 	}, requestx509.CommonNameUserConversion)
 	kinds := []authenticator.Request{certificates}
 	if cfg.Tokens != nil {
-		kinds = append(kinds, bearertoken.New(tokencache.New(tokens{cfg.Tokens}, false, tokenTTL, tokenTTL)))
+		kinds = append(kinds, bearertoken.New(tokencache.New(tokens{cfg.Tokens}, false, TokenTTL, TokenTTL)))
 	}
 	return &guard{
 		node: cfg.Node, who: group.NewAuthenticatedGroupAdder(union.New(kinds...)), log: cfg.Log,
@@ -166,9 +166,9 @@ func (r *reviewer) allowed(ctx context.Context, who user.Info, what *authorizati
 		}
 		allowed := review.Status.Allowed && !review.Status.Denied
 		if len(key) <= keptKey {
-			ttl := deniedTTL
+			ttl := DeniedTTL
 			if allowed {
-				ttl = allowedTTL
+				ttl = AllowedTTL
 			}
 			r.answers.Add(key, allowed, ttl)
 		}

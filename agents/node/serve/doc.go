@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/server/flagz"
 	"k8s.io/apiserver/pkg/server/healthz"
 	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
 	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
@@ -53,6 +54,14 @@ type Config struct {
 	Healthz []healthz.HealthChecker
 	// Configz is the node's configuration, in the kubelet's form; nil: it is not shown.
 	Configz func() any
+	// Flags are shown at /flagz; nil: nobody sees them.
+	Flags flagz.Reader
+	// SetVerbosity changes how much the process logs; nil: it cannot be changed.
+	SetVerbosity func(level int) error
+	// Object is the node's as it was last written, nil before that; the whole nil: it is not known.
+	Object func() *corev1.Node
+	// PodCgroup is the cgroup of the pod with a UID, "" where it is not known; nil: of none is it.
+	PodCgroup func(uid string) string
 	// Requests is put before all else, to count what is asked; nil: nothing is.
 	Requests func(http.Handler) http.Handler
 	Metrics  prometheus.Gatherer

@@ -1,12 +1,10 @@
 package serve
 
 import (
-	"context"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
@@ -96,50 +94,4 @@ func resources(out chan<- prometheus.Metric, cpu *statsapi.CPUStats, memory *sta
 	if swap.SwapAvailableBytes != nil && limitDesc != nil {
 		put(swap.Time.Time, limitDesc, prometheus.GaugeValue, float64(*swap.SwapAvailableBytes)+used)
 	}
-}
-
-// runtimeMetrics are what the runtime measures of pods, in the names of cAdvisor; nothing where it does not.
-func (s *Server) runtimeMetrics(w http.ResponseWriter, req *http.Request) {
-	ctx, cancel := context.WithTimeout(req.Context(), answerTime/2)
-	defer cancel()
-	descriptors, err := s.cfg.Runtime.ListMetricDescriptors(ctx)
-	var pods []*runtimeapi.PodSandboxMetrics
-	if err == nil {
-		pods, err = s.cfg.Runtime.ListPodSandboxMetrics(ctx)
-	}
-	if err != nil {
-		s.cfg.Log.Debug("The runtime measures nothing of pods", "err", err)
-	}
-	known := map[string]*prometheus.Desc{}
-	for _, d := range descriptors {
-		known[d.Name] = described(d.Name, d.Help, d.LabelKeys...)
-	}
-	collected(func(out chan<- prometheus.Metric) {
-		put := func(metrics []*runtimeapi.Metric) {
-			for _, m := range metrics {
-				desc := known[m.Name]
-				if desc == nil {
-					continue
-				}
-				kind := prometheus.CounterValue
-				if m.MetricType == runtimeapi.MetricType_GAUGE {
-					kind = prometheus.GaugeValue
-				}
-				metric, err := prometheus.NewConstMetric(desc, kind, float64(m.GetValue().GetValue()), m.LabelValues...)
-				if err != nil {
-					continue // the runtime contradicts itself
-				}
-				if m.Timestamp != 0 {
-					metric = prometheus.NewMetricWithTimestamp(time.Unix(0, m.Timestamp), metric)
-				}
-				out <- metric
-			}
-		}
-		for _, pod := range pods {
-			put(pod.Metrics)
-			for _, c := range pod.ContainerMetrics {
-				put(c.Metrics)
-			}
-		}
-	}).serve(w, req)
 }

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -215,13 +216,13 @@ func (n *node) as(user string) *rest.Config {
 	return n.known[user]
 }
 
-func (n *node) do(config *rest.Config, method, path string) (int, string) {
+func (n *node) do(config *rest.Config, method, path string, body ...string) (int, string) {
 	n.t.Helper()
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url+path, http.NoBody)
+	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url+path, strings.NewReader(strings.Join(body, "")))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -230,11 +231,11 @@ func (n *node) do(config *rest.Config, method, path string) (int, string) {
 		n.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return resp.StatusCode, string(bytes.TrimSpace(body))
+	return resp.StatusCode, string(bytes.TrimSpace(answer))
 }
 
 // get asks for a path as somebody who may all.

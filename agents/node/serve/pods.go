@@ -102,7 +102,10 @@ func (s *Server) run(w http.ResponseWriter, req *http.Request) {
 	if pod == nil {
 		return
 	}
-	id, err := s.running(req.Context(), pod, req.PathValue("container"))
+	id, err := s.asked(req, pod)
+	if err == nil && id == "" {
+		err = errNoContainer(req)
+	}
 	if err != nil {
 		s.failed(w, err)
 		return
@@ -139,7 +142,7 @@ func (s *Server) checkpoint(w http.ResponseWriter, req *http.Request) {
 	err := fmt.Errorf("container %v not found", name)
 	if s.cfg.Checkpoints == "" {
 		err = fmt.Errorf("this node makes no checkpoints")
-	} else if id, notRunning := s.running(req.Context(), pod, name); notRunning == nil {
+	} else if id, failed := s.running(req.Context(), pod, name); failed == nil && id != "" {
 		ask.ContainerId = id
 		ask.Location = filepath.Join(s.cfg.Checkpoints, fmt.Sprintf("checkpoint-%s-%s-%s.tar", kubecontainer.GetPodFullName(pod), name, time.Now().Format(time.RFC3339)))
 		err = s.cfg.Runtime.CheckpointContainer(req.Context(), ask)

@@ -16,9 +16,11 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	s.health(mux)
 	for pattern, handler := range map[string]http.HandlerFunc{
-		"/pods":            s.pods,
-		"/runningpods/{$}": s.runningPods,
-		"/stats/summary":   s.summary,
+		"GET /pods":            s.pods,
+		"GET /pods/{$}":        s.pods,
+		"GET /runningpods/{$}": s.runningPods,
+		"GET /stats/summary":   s.summary,
+		"POST /stats/summary":  s.summary,
 
 		"GET /containerLogs/{namespace}/{pod}/{container}": s.containerLogs,
 		"POST /run/{namespace}/{pod}/{container}":          s.run,
@@ -38,10 +40,11 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/metrics", gathered(s.cfg.Metrics))
 	mux.Handle("/metrics/probes", gathered(s.cfg.Probes))
 	mux.HandleFunc("/metrics/resource", s.resourceMetrics)
-	mux.HandleFunc("/metrics/cadvisor", s.runtimeMetrics)
+	mux.HandleFunc("/metrics/cadvisor", s.containerMetrics)
 	mux.HandleFunc("/configz", s.configz)
 	mux.Handle("GET /logs/", s.systemLogs())
 	mux.HandleFunc("GET /debug/pprof/{profile...}", profile)
+	s.process(mux)
 	return mux
 }
 

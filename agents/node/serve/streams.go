@@ -30,18 +30,33 @@ func (s *Server) pod(w http.ResponseWriter, req *http.Request) *corev1.Pod {
 	pod := s.cfg.Pods.Pod(req.PathValue("namespace"), req.PathValue("pod"))
 	if pod == nil {
 		plain(w, http.StatusNotFound, errNoPod.Error())
-		return nil
-	}
-	// A static pod has its mirror's UID where the API names it.
-	if uid := types.UID(req.PathValue("uid")); uid != "" && uid != pod.UID && string(uid) != pod.Annotations[corev1.MirrorPodAnnotationKey] {
-		plain(w, http.StatusNotFound, errOtherPod.Error())
-		return nil
 	}
 	return pod
 }
 
+// another tells whether a request means another pod of this name. A static pod has its mirror's UID where the API names it.
+func another(pod *corev1.Pod, req *http.Request) bool {
+	uid := types.UID(req.PathValue("uid"))
+	return uid != "" && uid != pod.UID && string(uid) != pod.Annotations[corev1.MirrorPodAnnotationKey]
+}
+
+// asked is the container that a request names; "": it does not run.
+func (s *Server) asked(req *http.Request, pod *corev1.Pod) (string, error) {
+	if another(pod, req) {
+		return "", nil
+	}
+	return s.running(req.Context(), pod, req.PathValue("container"))
+}
+
+func errNoContainer(req *http.Request) error {
+	return fmt.Errorf("container not found (%q)", req.PathValue("container"))
+}
+
 func (s *Server) exec(w http.ResponseWriter, req *http.Request) {
 	s.command(w, req, func(ctx context.Context, _ *corev1.Pod, id string, opts *remotecommand.Options) (string, error) {
+		if id == "" {
+			return "", errNoContainer(req)
+		}
 		resp, err := s.cfg.Runtime.Exec(ctx, &runtimeapi.ExecRequest{
 			ContainerId: id, Cmd: req.URL.Query()["command"], Tty: opts.TTY, Stdin: opts.Stdin, Stdout: opts.Stdout, Stderr: opts.Stderr,
 		})
@@ -53,7 +68,7 @@ func (s *Server) attach(w http.ResponseWriter, req *http.Request) {
 	s.command(w, req, func(ctx context.Context, pod *corev1.Pod, id string, opts *remotecommand.Options) (string, error) {
 		name := req.PathValue("container")
 		spec := kubecontainer.GetContainerSpec(pod, name)
-		if spec == nil {
+		if spec == nil || id == "" {
 			return "", fmt.Errorf("container %s not found in pod %s", name, kubecontainer.GetPodFullName(pod))
 		}
 		resp, err := s.cfg.Runtime.Attach(ctx, &runtimeapi.AttachRequest{ // whether it has a terminal was settled when it began
@@ -76,7 +91,7 @@ func (s *Server) command(w http.ResponseWriter, req *http.Request,
 	if pod == nil {
 		return
 	}
-	id, err := s.running(req.Context(), pod, req.PathValue("container"))
+	id, err := s.asked(req, pod)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -107,6 +122,10 @@ func (s *Server) portForward(w http.ResponseWriter, req *http.Request) {
 	}
 	pod := s.pod(w, req)
 	if pod == nil {
+		return
+	}
+	if another(pod, req) {
+		plain(w, http.StatusNotFound, errOtherPod.Error())
 		return
 	}
 	to, err := address(s.preparePorts(req.Context(), pod, opts.Ports))
@@ -142,7 +161,7 @@ func (s *Server) preparePorts(ctx context.Context, pod *corev1.Pod, ports []int3
 	return resp.GetUrl(), err
 }
 
-// running is the container of this name that runs.
+// running is the container of this name that runs; "": none does.
 func (s *Server) running(ctx context.Context, pod *corev1.Pod, name string) (string, error) {
 	containers, err := s.cfg.Runtime.ListContainers(ctx, &runtimeapi.ContainerFilter{
 		State: &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_RUNNING},
@@ -160,7 +179,7 @@ func (s *Server) running(ctx context.Context, pod *corev1.Pod, name string) (str
 		}
 	}
 	if newest == nil {
-		return "", fmt.Errorf("container not found (%q)", name)
+		return "", nil
 	}
 	return newest.Id, nil
 }

@@ -107,7 +107,7 @@ func TestStreamsThatAreRefused(t *testing.T) {
 	}{
 		"/exec/default/web/c?command=sh":                     {http.StatusBadRequest, "you must specify at least 1 of stdin, stdout, stderr"},
 		"/exec/default/db/c?command=sh&output=1":             {http.StatusNotFound, "pod does not exist"},
-		"/exec/default/web/other/c?command=sh&output=1":      {http.StatusNotFound, "pod not found"},
+		"/exec/default/web/other/c?command=sh&output=1":      {http.StatusInternalServerError, `container not found ("c")`},
 		"/exec/default/web/d?command=sh&output=1":            {http.StatusInternalServerError, `container not found ("d")`},
 		"/exec/default/idle/later?command=sh&output=1":       {http.StatusInternalServerError, `container not found ("later")`},
 		"/attach/default/db/c?output=1":                      {http.StatusNotFound, "pod does not exist"},

@@ -13,8 +13,8 @@ import (
 	"k8s.io/kubernetes/pkg/volume/util/fs"
 )
 
-// remeasured is how long what is in a directory is believed to be what was in it: walking it is dear.
-const remeasured = time.Minute
+// Remeasured is how long what is in a directory is believed to be what was in it: walking it is dear.
+const Remeasured = time.Minute
 
 type measured struct {
 	fs.UsageInfo
@@ -111,7 +111,7 @@ func (p *Provider) volume(v Volume, now metav1.Time) (*statsapi.VolumeStats, err
 func (p *Provider) used(dir string) (measured, error) {
 	now := p.cfg.Now()
 	dir = filepath.Clean(dir)
-	if last, ok := p.usage[dir]; ok && now.Sub(last.at) < remeasured {
+	if last, ok := p.usage[dir]; ok && now.Sub(last.at) < Remeasured {
 		return last, nil
 	}
 	for other, last := range p.usage { // of volumes that are gone

@@ -178,7 +178,9 @@ func (m *Manager) setUp(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	if err != nil {
 		return Mounted{}, &Error{Volume: v.Name, Step: "MountVolume.NewMounter initialization", Err: err}
 	}
+	began := time.Now()
 	done, err := plugin.SetUp(ctx, &Volume{Pod: pod, Spec: v, Directory: directory})
+	m.tell("volume_mount", plugin, began, err)
 	if err != nil {
 		return Mounted{}, &Error{Volume: v.Name, Step: "MountVolume.SetUp", Err: err}
 	}

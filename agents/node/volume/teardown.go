@@ -84,10 +84,12 @@ func (m *Manager) tearDownVolumes(ctx context.Context, pod types.UID, volumes st
 		failed := false
 		for _, name := range names {
 			at := filepath.Join(volumes, kind.Name(), name.Name())
+			began := time.Now()
 			err := plugin.TearDown(ctx, pod, name.Name(), at)
 			if err == nil {
 				err = m.clear(ctx, filepath.Dir(at), name.Name())
 			}
+			m.tell("volume_unmount", plugin, began, err)
 			if err != nil {
 				failed = true
 				errs = append(errs, fmt.Errorf("volume %q: %w", name.Name(), err))

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -32,6 +33,8 @@ type Config struct {
 	SELinux bool
 	// Failed is told of contents that could not be made anew while a pod runs, which keeps the old ones. nil: nobody is.
 	Failed func(*corev1.Pod, *Error)
+	// Done is told what was done to volumes: volume_mount or volume_unmount, of a kind, how long it took and what came of it. nil: nobody is.
+	Done func(operation, plugin string, took time.Duration, err error)
 	// Plugins are kinds of volumes beside those of this package.
 	Plugins []Plugin
 	Log     *slog.Logger
