@@ -61,6 +61,9 @@ func (l *localNode) find(simulated bool, log *slog.Logger) error {
 	return err
 }
 
+// networked tells whether there is a node that gives its pods a network.
+func (l *localNode) networked() bool { return l.endpoint != "" && l.node.pods.network }
+
 // is tells whether a node is this one.
 func (l *localNode) is(name string) bool {
 	own, err := l.node.name()
@@ -88,7 +91,7 @@ const (
 )
 
 // start runs the node, if there is to be one, until ctx ends or it is stopped. A node that fails does not take the server along.
-func (l *localNode) start(ctx context.Context, cfg join.Config, log *slog.Logger) (stop func()) {
+func (l *localNode) start(ctx context.Context, place nodePlace, log *slog.Logger) (stop func()) {
 	if l.endpoint == "" {
 		return func() {}
 	}
@@ -96,11 +99,11 @@ func (l *localNode) start(ctx context.Context, cfg join.Config, log *slog.Logger
 	var running sync.WaitGroup
 	running.Go(func() {
 		log := log.With("agent", "node")
-		cfg.Log = log
-		cfg.Node, _ = l.node.name() // find has seen to it
+		place.Join.Log, place.Endpoint, place.Dir = log, l.endpoint, l.dir
+		place.Join.Node, _ = l.node.name() // find has seen to it
 		for wait := firstNodeRestart; ; wait = min(2*wait, lastNodeRestart) {
 			began := time.Now()
-			err := l.node.run(ctx, nodePlace{Join: cfg, Endpoint: l.endpoint, Dir: l.dir}, log)
+			err := l.node.run(ctx, place, log)
 			if ctx.Err() != nil {
 				return
 			}

@@ -64,6 +64,18 @@ func (o *agentOptions) validate() error {
 	return errors.Join(loopsErr, err)
 }
 
+// localPods is the range of the pods' addresses where the server's own machine is a node and nobody says otherwise.
+const localPods = "10.244.0.0/16"
+
+// network has nodes given addresses for their pods, unless something was said of that.
+func (o *agentOptions) network(fs *pflag.FlagSet) error {
+	const allocate, from = "allocate-node-cidrs", "cluster-cidr"
+	if fs.Changed(allocate) || fs.Changed(from) {
+		return nil
+	}
+	return errors.Join(fs.Set(allocate, "true"), fs.Set(from, localPods))
+}
+
 // clusterCIDR is the range of pods' addresses, as it was said.
 func (o *agentOptions) clusterCIDR() string {
 	loops, err := o.controllers.Config()

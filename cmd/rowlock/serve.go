@@ -81,12 +81,17 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	planes := o.plane(port, d.shared(), keys, metrics, log)
 	planes.Flow = o.flow.limits()
 	planes.Hints = o.http.Hints
-	planes.Versions = versions
+	planes.Versions, planes.NoNodeMetrics = versions, !o.features.figures
 	planes.Process = controlplane.Process{Flags: flagz.NamedFlagSetsReader{FlagSets: sections(o.all)}, SetVerbosity: verbosity}
 	planes.Record = record
 	planes.Encryption = providers
 	if err := o.local.find(o.simulate.Nodes > 0, log); err != nil {
 		return err
+	}
+	if o.local.networked() {
+		if err := o.agents.network(o.all); err != nil {
+			return err
+		}
 	}
 	o.agents.own, o.agents.domain = controllers.Own{Names: o.named(), Node: o.local.is}, strings.ToLower(strings.Trim(o.ClusterHosts, "."))
 	if planes.Agents, err = o.agents.agents(o.ServiceRange, surviveCrashes(), d.shared()); err != nil {
@@ -132,7 +137,10 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 		return errors.Join(err, clusters.Close())
 	}
 	go settle(ctx, plane, log)
-	stopNode := o.local.start(ctx, o.local.join(plane.Identity().ClusterCA, "https://"+net.JoinHostPort(o.reachable(), strconv.Itoa(port))), log)
+	stopNode := o.local.start(ctx, nodePlace{
+		Join:  o.local.join(plane.Identity().ClusterCA, "https://"+net.JoinHostPort(o.reachable(), strconv.Itoa(port))),
+		Flags: planes.Process.Flags, Verbosity: planes.Process.SetVerbosity,
+	}, log)
 	defer stopNode()
 	log.Info("Serving", "address", listener.Addr().String(), "database", d.Scheme)
 	return s.Run(ctx)
