@@ -32,34 +32,42 @@ cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
 oomScoreAdj: 0
+# How full the disk is that tests run on is not the nodes' matter.
+evictionHard: {memory.available: 100Mi}
 rotateCertificates: true
 serverTLSBootstrap: true
 `
 
-// TestStockKubelet: a kubelet with the token's kubeconfig gets its certificates by itself, registers and is ready, and the server reaches it,
-// each knowing the other by the cluster's authority.
-func TestStockKubelet(t *testing.T) {
-	noderuntime.Require(t)
-	fabric := noderuntime.NewFabric(t)
-	fabric.Registry.Add(t, noderuntime.Pause(t))
+// newServer starts a server that machines on the fabric reach, with controllers but no scheduler.
+func newServer(t *testing.T, fabric *noderuntime.Fabric) *harness.Server {
+	t.Helper()
 	rowlock := harness.SQLite.NewCluster(t)
 	rowlock.Within = fabric.Enter()
 	server := rowlock.NewServer(t, "--controllers=*", "--advertise-address="+noderuntime.Gateway, "--tls-san="+noderuntime.Gateway)
 	fabric.Forward(t, server.Addr())
 	server.Start(t)
-	client := server.Client(t)
+	return server
+}
+
+// at is the server's address on the fabric.
+func at(t *testing.T, server *harness.Server) string {
+	t.Helper()
 	_, port, err := net.SplitHostPort(server.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return "https://" + net.JoinHostPort(noderuntime.Gateway, port)
+}
 
-	m := fabric.NewMachine(t, "stock")
+// newKubelet starts a stock kubelet with a token on a machine of this name, whose pods have addresses of the range.
+func newKubelet(t *testing.T, fabric *noderuntime.Fabric, server *harness.Server, name, pods string) (*noderuntime.Machine, *noderuntime.Process) {
+	t.Helper()
+	m := fabric.NewMachine(t, name)
 	m.Containerd(t)
-	m.Bridge(t, "10.244.9.0/24")
-	kubelet := harness.Kubelet(t)
-	m.Install(t, kubelet)
+	m.Bridge(t, pods)
+	m.Install(t, harness.Kubelet(t))
 	bootstrap, err := exec.CommandContext(t.Context(), harness.Rowlock(t), "token", "create", "-o", "kubeconfig", "--kubeconfig", server.Kubeconfig,
-		"--server", "https://"+net.JoinHostPort(noderuntime.Gateway, port)).Output()
+		"--server", at(t, server)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +86,19 @@ func TestStockKubelet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	process := m.Start(t, "/opt/bin/kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap.conf", "--kubeconfig=/etc/kubernetes/kubelet.conf",
-		"--config=/etc/kubernetes/kubelet.yaml", "--hostname-override=stock")
+	return m, m.Start(t, "/opt/bin/kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap.conf", "--kubeconfig=/etc/kubernetes/kubelet.conf",
+		"--config=/etc/kubernetes/kubelet.yaml", "--hostname-override="+name)
+}
+
+// TestStockKubelet: a kubelet with the token's kubeconfig gets its certificates by itself, registers and is ready, and the server reaches it,
+// each knowing the other by the cluster's authority.
+func TestStockKubelet(t *testing.T) {
+	noderuntime.Require(t)
+	fabric := noderuntime.NewFabric(t)
+	fabric.Registry.Add(t, noderuntime.Pause(t))
+	server := newServer(t, fabric)
+	client := server.Client(t)
+	_, process := newKubelet(t, fabric, server, "stock", "10.244.9.0/24")
 	eventually := func(what string, f func(context.Context) (bool, error)) {
 		t.Helper()
 		if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, f); err != nil {

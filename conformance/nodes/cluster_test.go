@@ -55,15 +55,15 @@ func newCluster(t *testing.T, names ...string) *cluster {
 	return c
 }
 
-// newServer starts a server with controllers and scheduler.
-func newServer(t *testing.T) *cluster {
+// newServer starts a server with controllers and scheduler, and with these flags.
+func newServer(t *testing.T, flags ...string) *cluster {
 	t.Helper()
 	noderuntime.Require(t)
 	c := &cluster{fabric: noderuntime.NewFabric(t)}
 	for _, image := range []*noderuntime.Image{noderuntime.Pause(t), noderuntime.Busybox(t)} {
 		c.fabric.Registry.Add(t, image)
 	}
-	c.server = c.fabric.StartServer(t)
+	c.server = c.fabric.StartServer(t, flags...)
 	c.Interface = c.server.Client(t)
 	return c
 }

@@ -105,7 +105,9 @@ func TestDeployment(t *testing.T) {
 
 var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+)`)
 
-func (c *cluster) portForward(t *testing.T, pod string) {
+// forwarded has a pod's port 8080 at a URL of this machine, for f.
+func (c *cluster) forwarded(t *testing.T, pod string, f func(url string)) {
+	t.Helper()
 	cmd := c.command(t, "port-forward", "pod/"+pod, ":8080", "--address=127.0.0.1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -123,21 +125,27 @@ func (c *cluster) portForward(t *testing.T, pod string) {
 	if at == nil {
 		t.Fatalf("port-forward printed %q, %v", line, err)
 	}
-	for range 2 {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at[1]+"/", nil)
-		if err != nil {
-			t.Fatal(err)
+	f("http://" + at[1])
+}
+
+func (c *cluster) portForward(t *testing.T, pod string) {
+	c.forwarded(t, pod, func(url string) {
+		for range 2 {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if string(body) != pod+"\n" {
+				t.Errorf("through the port came %q, %v", body, err)
+			}
 		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if string(body) != pod+"\n" {
-			t.Errorf("through the port came %q, %v", body, err)
-		}
-	}
+	})
 }
 
 // lives are the ids of containers that run, and how often they did.
