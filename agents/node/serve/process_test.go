@@ -48,7 +48,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("it was set to %v", set)
 	}
 	for path, want := range map[string]string{
-		"/flagz": "max-pods 110", "/statusz": "kubelet statusz", "/metrics/slis": "", "/debug/flags/v": "",
+		"/flagz": "\nmax-pods", "/statusz": "kubelet statusz", "/metrics/slis": "", "/debug/flags/v": "",
 	} {
 		code, body := n.get(path)
 		if path == "/debug/flags/v" {
