@@ -3,9 +3,12 @@ package register
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/utils/clock"
 
 	"github.com/rowlock-io/rowlock/agents/node/runtime"
 )
@@ -65,6 +68,36 @@ func TestHealthOfRestarted(t *testing.T) {
 		after(12 * time.Second)
 		if got := wrong(); got != "" {
 			t.Errorf("not ready when the runtime is back: %s", got)
+		}
+	})
+}
+
+// TestImagesOfHanging: a runtime that does not answer holds up the node's status for a moment only, and what it said before is said on.
+func TestImagesOfHanging(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hangs := false
+		cfg := Config{Clock: clock.RealClock{}, Log: slog.New(slog.DiscardHandler), Images: func(ctx context.Context) ([]Image, error) {
+			if hangs {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return []Image{{Tags: []string{"a"}, Size: 1}}, nil
+		}}
+		var i images
+		if got := i.list(t.Context(), cfg); len(got) != 1 {
+			t.Fatalf("images: %v", got)
+		}
+		hangs = true
+		time.Sleep(time.Hour)
+		began := time.Now()
+		for range 10 {
+			if got := i.list(t.Context(), cfg); len(got) != 1 {
+				t.Errorf("images: %v", got)
+			}
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("statuses were held up for %s", took)
 		}
 	})
 }

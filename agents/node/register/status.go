@@ -240,6 +240,9 @@ const (
 	imagesPeriod = 30 * time.Second
 )
 
+// imagesTimeout bounds the wait for the runtime: that it hangs is to be told soon, by the status that waits for this.
+const imagesTimeout = 3 * time.Second
+
 // images remembers what the runtime said.
 type images struct {
 	asked time.Time
@@ -255,8 +258,11 @@ func (i *images) list(ctx context.Context, cfg Config) []corev1.ContainerImage {
 	if !i.asked.IsZero() && now.Sub(i.asked) < imagesPeriod {
 		return i.last
 	}
-	all, err := cfg.Images(ctx)
+	asking, cancel := context.WithTimeout(ctx, imagesTimeout)
+	defer cancel()
+	all, err := cfg.Images(asking)
 	if err != nil {
+		i.asked = now // and else each status would wait
 		if ctx.Err() == nil {
 			cfg.Log.Warn("The images of the node could not be listed", "err", err)
 		}
