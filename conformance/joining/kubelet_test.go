@@ -2,9 +2,7 @@ package joining
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"testing"
 	"time"
@@ -13,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/rowlock-io/rowlock/conformance/harness"
 	"github.com/rowlock-io/rowlock/conformance/noderuntime"
@@ -21,22 +18,6 @@ import (
 
 // patience is for a busy machine.
 const patience = 3 * time.Minute
-
-// configuration is that of a kubelet as kubeadm would have it, on a machine that may have cgroups of either version.
-const configuration = `apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: /etc/kubernetes/ca.crt}}
-authorization: {mode: Webhook}
-containerRuntimeEndpoint: unix://%s
-cgroupDriver: cgroupfs
-failCgroupV1: false
-failSwapOn: false
-oomScoreAdj: 0
-# How full the disk is that tests run on is not the nodes' matter.
-evictionHard: {memory.available: 100Mi}
-rotateCertificates: true
-serverTLSBootstrap: true
-`
 
 // newServer starts a server that machines on the fabric reach, with controllers but no scheduler.
 func newServer(t *testing.T, fabric *noderuntime.Fabric) *harness.Server {
@@ -65,29 +46,13 @@ func newKubelet(t *testing.T, fabric *noderuntime.Fabric, server *harness.Server
 	m := fabric.NewMachine(t, name)
 	m.Containerd(t)
 	m.Bridge(t, pods)
-	m.Install(t, harness.Kubelet(t))
 	bootstrap, err := exec.CommandContext(t.Context(), harness.Rowlock(t), "token", "create", "-o", "kubeconfig", "--kubeconfig", server.Kubeconfig,
 		"--server", at(t, server)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := clientcmd.Load(bootstrap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(m.Path("/etc/kubernetes"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for path, data := range map[string][]byte{
-		"/etc/kubernetes/bootstrap.conf": bootstrap, "/etc/kubernetes/kubelet.yaml": fmt.Appendf(nil, configuration, noderuntime.Socket),
-		"/etc/kubernetes/ca.crt": config.Clusters[config.Contexts[config.CurrentContext].Cluster].CertificateAuthorityData,
-	} {
-		if err := os.WriteFile(m.Path(path), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m, m.Start(t, "/opt/bin/kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap.conf", "--kubeconfig=/etc/kubernetes/kubelet.conf",
-		"--config=/etc/kubernetes/kubelet.yaml", "--hostname-override="+name)
+	// How full the disk is that tests run on is not the nodes' matter.
+	return m, m.Kubelet(t, bootstrap, "evictionHard: {memory.available: 100Mi}\n")
 }
 
 // TestStockKubelet: a kubelet with the token's kubeconfig gets its certificates by itself, registers and is ready, and the server reaches it,

@@ -102,6 +102,9 @@ func (m *Machine) StartRuntime(t testing.TB) {
 	}
 }
 
+// Runtime is the runtime's process.
+func (m *Machine) Runtime() *Process { return m.runtime }
+
 // StopRuntime ends the runtime by a signal. Pods run on.
 func (m *Machine) StopRuntime(t testing.TB, sig syscall.Signal) {
 	t.Helper()
