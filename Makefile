@@ -123,6 +123,16 @@ bench-growth: build
 	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test ./growth -run '^$$' -bench . -benchtime 1x -timeout 3h -args \
 		-sizes=$(GROWTH) -target=$(TARGET) -flags='$(SERVER_FLAGS)' -profiles=$(PROFILES)
 
+# What a node costs: the agent beside the stock kubelet, in turn, on the same containerd: memory, CPU, how long pods take to start. It
+# takes root and what nodes are tested with, and ten minutes.
+NODE_ROUNDS = 2
+NODE_FLAGS =
+
+.PHONY: bench-nodes
+bench-nodes: build
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock ROWLOCK_TEST_NODES=require go test ./cost -vet=off -run '^$$' -bench . -benchtime 1x -timeout 30m -args \
+		-rounds=$(NODE_ROUNDS) $(NODE_FLAGS)
+
 # Rowlock beside kube-apiserver on etcd and on kine under one load, in turn. BENCH is where the load generator's source is.
 BENCH = $(CURDIR)/../shared/bench/loadgen
 BENCH_ROUNDS = 3

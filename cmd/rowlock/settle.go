@@ -8,21 +8,31 @@ import (
 	"time"
 
 	"github.com/rowlock-io/rowlock/cmd/rowlock/early"
-	"github.com/rowlock-io/rowlock/server/controlplane"
 )
 
-// settle gives back memory that only the start needed once the server is ready, and after a burst of work when it has
-// become quiet. Go keeps what a burst needed for the next one, as garbage that nobody has collected and as free pages, for
-// minutes and more.
-func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Logger) {
-	select {
-	case <-plane.Bootstrapped():
-	case <-ctx.Done():
+// settling is how a process settles.
+type settling struct {
+	started <-chan struct{} // closed when the start is over; nil: that is so when it is quiet for the first time
+	cool    func()          // lets go of what can be made again; nil: there is nothing
+	burst   uint64          // it is worth a collection when so many bytes were allocated since the last, and as much as is alive
+	hurries bool            // it collects less often while it works
+}
+
+// Bursts. A node that works hard allocates less than a server that does nothing, and has less alive.
+const (
+	serverBurst = 64 << 20
+	nodeBurst   = 16 << 20
+)
+
+// settle gives back memory that only the start needed once that is over, and after a burst of work when it has become quiet. Go
+// keeps what a burst needed for the next one, as garbage that nobody has collected and as free pages, for minutes and more.
+func (s settling) settle(ctx context.Context, log *slog.Logger) {
+	if !s.begun(ctx) {
 		return
 	}
 	early.End()
-	giveBack(plane, log)
-	q := quiet{seen: allocated(), given: allocated()}
+	s.giveBack(log)
+	q := quiet{burst: s.burst, seen: allocated(), given: allocated()}
 	var m mapped
 	m.trimmed(residentFiles(), time.Now(), true)
 	p := newPace()
@@ -36,10 +46,12 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 		}
 		live := alive()
 		still, burst := q.look(allocated(), live)
-		p.set(!still, live)
+		if s.hurries {
+			p.set(!still, live)
+		}
 		switch {
 		case burst:
-			giveBack(plane, log)
+			s.giveBack(log)
 			m.trimmed(residentFiles(), time.Now(), true)
 		case still && m.grown(residentFiles(), time.Now()):
 			trim(log)
@@ -48,8 +60,29 @@ func settle(ctx context.Context, plane *controlplane.ControlPlane, log *slog.Log
 	}
 }
 
-func giveBack(plane *controlplane.ControlPlane, log *slog.Logger) {
-	plane.Cool()
+// begun waits until the start is over; false: ctx has ended before.
+func (s settling) begun(ctx context.Context) bool {
+	over, q := s.started, quiet{burst: s.burst, seen: allocated()}
+	tick := time.NewTicker(quietInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-over:
+			return true
+		case <-tick.C:
+			if still, _ := q.look(allocated(), 0); still && over == nil {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (s settling) giveBack(log *slog.Logger) {
+	if s.cool != nil {
+		s.cool()
+	}
 	debug.FreeOSMemory()
 	trim(log)
 }
@@ -62,9 +95,8 @@ func trim(log *slog.Logger) {
 
 const (
 	quietInterval = 2 * time.Second
-	quietBytes    = 16 << 20 // a server is quiet that allocated no more in an interval,
-	quietPart     = 4        // or than this part of what is alive: a thousand nodes renew a hundred leases a second
-	burstBytes    = 64 << 20 // and it is worth a collection when this much was allocated since the last, and as much as is alive
+	quietBursts   = 4 // a process is quiet that allocated no more in an interval than this part of a burst,
+	quietPart     = 4 // or of what is alive: a thousand nodes renew a hundred leases a second
 
 	mappedBytes = 8 << 20          // pages of the binary that came back are let go when they are more than these,
 	mappedFirst = 10 * time.Second // not sooner after the last time
@@ -73,6 +105,7 @@ const (
 
 // quiet notices the end of bursts by the bytes that were ever allocated.
 type quiet struct {
+	burst uint64 // bytes that make one
 	seen  uint64 // at the last look
 	given uint64 // when memory was last given back
 }
@@ -80,9 +113,9 @@ type quiet struct {
 // look tells whether it is quiet and, if so, whether that ends a burst after which there is memory to give back, from the
 // bytes that were ever allocated and those that are alive.
 func (q *quiet) look(allocated, alive uint64) (still, burst bool) {
-	still = allocated-q.seen <= max(quietBytes, alive/quietPart)
+	still = allocated-q.seen <= max(q.burst/quietBursts, alive/quietPart)
 	q.seen = allocated
-	if !still || allocated-q.given < max(burstBytes, alive) {
+	if !still || allocated-q.given < max(q.burst, alive) {
 		return still, false
 	}
 	q.given = allocated

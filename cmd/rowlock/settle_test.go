@@ -30,7 +30,7 @@ func TestQuiet(t *testing.T) {
 			[]bool{false, false, false, false, false, false, false, false, false, false, false, false, false, false, false, true},
 		},
 	} {
-		var q quiet
+		q := quiet{burst: serverBurst}
 		for i, n := range tt.allocated {
 			if _, got := q.look(n, tt.alive); got != tt.gives[i] {
 				t.Errorf("%s: look %d: %v", name, i, got)
