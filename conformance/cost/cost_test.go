@@ -18,7 +18,7 @@ var (
 	many       = flag.Int("pods", 100, "how many pods are started at once")
 	settling   = flag.Duration("settle", 10*time.Second, "how long nothing happens before a node is taken to be idle")
 	idle       = flag.Duration("idle", 30*time.Second, "how long idle nodes are watched")
-	profiles   = flag.String("profiles", "", "directory for profiles: of the heap with and without pods, of the CPU while pods are started at once")
+	profiles   = flag.String("profiles", "", "directory for profiles, and what nodes count")
 )
 
 // BenchmarkNodes measures both, one after the other, and prints a table.

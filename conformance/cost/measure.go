@@ -62,7 +62,7 @@ func (n *node) measure(b *testing.B) (r result) {
 		return errors.Join(err, p.remove(ctx, []string{"first"}))
 	})
 	r.empty = n.rest(b)
-	n.profile(b, "heap-0", "heap?gc=1")
+	n.profile(b, "heap-0.pprof", "debug/pprof/heap?gc=1")
 
 	one := names("one", *singles)
 	r.one = n.during(b, func() error {
@@ -78,13 +78,15 @@ func (n *node) measure(b *testing.B) (r result) {
 		}
 		return nil
 	})
+	n.profile(b, "metrics.txt", "metrics")
 	r.full = n.rest(b)
-	n.profile(b, "heap-pods", "heap?gc=1")
+	n.profile(b, "goroutines-pods.txt", "debug/pprof/goroutine?debug=1")
+	n.profile(b, "heap-pods.pprof", "debug/pprof/heap?gc=1")
 	r.removal = n.during(b, func() error { return p.remove(ctx, one) })
 
 	burst := names("many", *many)
 	var wg sync.WaitGroup
-	wg.Go(func() { n.profile(b, "cpu", "profile?seconds=10") })
+	wg.Go(func() { n.profile(b, "cpu.pprof", "debug/pprof/profile?seconds=10") })
 	r.all = n.during(b, func() (err error) {
 		r.burst, err = p.start(ctx, burst...)
 		return err
@@ -127,15 +129,15 @@ func (n *node) ask(ctx context.Context, path string) ([]byte, error) {
 	return n.CoreV1().RESTClient().Get().RequestURI("/api/v1/nodes/" + n.Name + "/proxy/" + path).DoRaw(ctx)
 }
 
-// profile writes one of the node's profiles to a file.
-func (n *node) profile(b *testing.B, name, of string) {
+// profile writes what the node answers to a file.
+func (n *node) profile(b *testing.B, name, path string) {
 	b.Helper()
 	if *profiles == "" {
 		return
 	}
-	data, err := n.ask(b.Context(), "debug/pprof/"+of)
+	data, err := n.ask(b.Context(), path)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(*profiles, n.Name+"-"+name+".pprof"), data, 0o600)
+		err = os.WriteFile(filepath.Join(*profiles, n.Name+"-"+name), data, 0o600)
 	}
 	if err != nil {
 		b.Errorf("profile: %v", err)
