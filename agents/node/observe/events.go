@@ -79,8 +79,17 @@ func (o *Observer) event(e *runtimeapi.ContainerEventResponse) {
 			}
 		}
 	}
-	if id != "" { // others are found by the next list
-		o.due[id] = true
-		o.kick()
+	if id == "" { // it is found by the next list
+		return
 	}
+	now := time.Now()
+	at := now
+	if t := e.ContainerEventType; t == runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT || t == runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT {
+		at = now.Add(started)
+	}
+	if before, is := o.due[id]; is && before.at.Before(at) {
+		at = before.at
+	}
+	o.due[id] = due{at: at, heard: now}
+	o.kick()
 }

@@ -144,7 +144,8 @@ func (o *Observer) compare(ctx context.Context, l list) (gone []apitypes.UID) {
 		if p != nil && (l.at.Before(p.at) || p.report != nil && p.sum == now.sum && !p.failing) {
 			continue
 		}
-		if _, busy := o.busy[id]; !busy && !o.due[id] {
+		_, busy := o.busy[id]
+		if _, told := o.due[id]; !busy && !told {
 			untold = true
 		}
 		o.look(ctx, id, now, l.at)

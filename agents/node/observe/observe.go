@@ -65,7 +65,7 @@ type Observer struct {
 	mu        sync.Mutex
 	pods      map[types.UID]*pod
 	busy      map[types.UID]bool // pods that somebody looks at; true: and has to again
-	due       map[types.UID]bool // pods that events named
+	due       map[types.UID]due  // pods that events named
 	now       bool               // a list is due at once
 	listed    time.Time          // when the last list that succeeded began; zero: none
 	failing   bool               // the last list failed
@@ -82,6 +82,12 @@ type pod struct {
 	failing bool // the last look failed
 }
 
+// due is when a pod is to be looked at because of events, the last of which came then.
+type due struct{ at, heard time.Time }
+
+// started is how long a pod is left alone that was heard to have something new: whoever made that looks by itself.
+const started = time.Second
+
 // lookers is how many pods are looked at at the same time: one whose calls hang does not hold up others.
 const lookers = 8
 
@@ -92,7 +98,7 @@ func New(c Config) *Observer {
 	c.Threshold = cmp.Or(c.Threshold, 3*time.Minute)
 	return &Observer{
 		Config: c, wake: make(chan struct{}, 1), slots: make(chan struct{}, lookers), seed: maphash.MakeSeed(),
-		pods: map[types.UID]*pod{}, busy: map[types.UID]bool{}, due: map[types.UID]bool{},
+		pods: map[types.UID]*pod{}, busy: map[types.UID]bool{}, due: map[types.UID]due{},
 	}
 }
 
@@ -102,8 +108,9 @@ func (o *Observer) Run(ctx context.Context) error {
 	events.Go(func() { o.listen(ctx) })
 	defer o.looking.Wait()
 	defer events.Wait()
-	timer := time.NewTimer(0)
+	timer, soon := time.NewTimer(0), time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer soon.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -111,25 +118,41 @@ func (o *Observer) Run(ctx context.Context) error {
 		case <-timer.C:
 			o.relist(ctx)
 			timer.Reset(o.pause())
+			continue
 		case <-o.wake:
-			if o.lookAtDue(ctx) {
-				timer.Reset(0)
-			}
+		case <-soon.C:
+		}
+		list, next := o.lookAtDue(ctx)
+		if list {
+			timer.Reset(0)
+		}
+		if next > 0 {
+			soon.Reset(next)
 		}
 	}
 }
 
-// lookAtDue has pods looked at that events named. It tells whether a list is due at once.
-func (o *Observer) lookAtDue(ctx context.Context) bool {
+// lookAtDue has pods looked at that events named, but those that were looked at since. It tells whether a list is due at once, and how
+// long nobody else is; 0: nobody is.
+func (o *Observer) lookAtDue(ctx context.Context) (list bool, next time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for id := range o.due {
-		o.look(ctx, id, nil, time.Time{})
+	now := time.Now()
+	for id, d := range o.due {
+		p := o.pods[id]
+		if p == nil || p.report == nil || p.failing || p.at.Before(d.heard) {
+			if wait := d.at.Sub(now); wait > 0 {
+				if next == 0 || wait < next {
+					next = wait
+				}
+				continue
+			}
+			o.look(ctx, id, nil, time.Time{})
+		}
+		delete(o.due, id)
 	}
-	clear(o.due)
-	now := o.now
-	o.now = false
-	return now
+	list, o.now = o.now, false
+	return list, next
 }
 
 func (o *Observer) kick() {

@@ -26,6 +26,7 @@ type stub struct {
 	hang   map[string]chan struct{} // by the pod's UID: its status is not told
 	events chan *runtimeapi.ContainerEventResponse
 	none   bool // it has no events
+	looks  int  // at containers
 }
 
 func (s *stub) ListPodSandbox(_ context.Context, f *runtimeapi.PodSandboxFilter) ([]*runtimeapi.PodSandbox, error) {
@@ -69,6 +70,7 @@ func (s *stub) PodSandboxStatus(_ context.Context, id string, _ bool) (*runtimea
 func (s *stub) ContainerStatus(ctx context.Context, id string, _ bool) (*runtimeapi.ContainerStatusResponse, error) {
 	s.mu.Lock()
 	hang, state := s.hang[id], s.states[id]
+	s.looks++
 	s.mu.Unlock()
 	if hang != nil {
 		select {
@@ -196,7 +198,8 @@ func TestEventsAreRelied(t *testing.T) {
 				state = running
 			}
 			s.set("1", state)
-			s.events <- &runtimeapi.ContainerEventResponse{ContainerId: "1"} // of a pod that only its container tells
+			// Of a pod that only its container tells.
+			s.events <- &runtimeapi.ContainerEventResponse{ContainerId: "1", ContainerEventType: runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT}
 			if got := news(); !slices.Equal(got, []types.UID{"1"}) {
 				t.Errorf("event %d: pods %v changed, want 1", i, got)
 			}
@@ -206,6 +209,48 @@ func TestEventsAreRelied(t *testing.T) {
 			t.Errorf("%d lists in a minute, want 6", got)
 		}
 		if got := news(); len(got) != 0 {
+			t.Errorf("pods %v changed without a change", got)
+		}
+	})
+}
+
+// TestStarted: what was started is looked at by whoever had it started, or else a little later.
+func TestStarted(t *testing.T) {
+	t.Parallel()
+	s := &stub{states: map[string]runtimeapi.ContainerState{"1": exited, "2": exited}}
+	observing(t, s, func(o *Observer, news func() []types.UID) {
+		time.Sleep(time.Minute)
+		news()
+		looks := func() int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.looks
+		}
+		before := looks()
+		for _, id := range []string{"1", "2"} {
+			s.set(id, running)
+			for _, kind := range []runtimeapi.ContainerEventType{
+				runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT,
+			} {
+				s.events <- &runtimeapi.ContainerEventResponse{ContainerId: id, ContainerEventType: kind}
+			}
+		}
+		if got := news(); len(got) > 0 {
+			t.Errorf("pods %v changed at once", got)
+		}
+		time.Sleep(started / 2)
+		if _, err := o.Refresh(t.Context(), "1"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(started)
+		if got := news(); !slices.Equal(got, []types.UID{"1", "2"}) {
+			t.Errorf("pods %v changed, want 1 and 2", got)
+		}
+		if got := looks() - before; got != 2 {
+			t.Errorf("%d looks at two pods", got)
+		}
+		time.Sleep(20 * time.Second)
+		if got := news(); len(got) > 0 {
 			t.Errorf("pods %v changed without a change", got)
 		}
 	})
