@@ -80,9 +80,11 @@ type Config struct {
 	Changed func()
 
 	Client kubernetes.Interface
-	Events record.EventRecorder
-	Clock  clock.Clock // nil: the machine's
-	Log    *slog.Logger
+	// Watching is a client whose requests may last; nil: Client.
+	Watching kubernetes.Interface
+	Events   record.EventRecorder
+	Clock    clock.Clock // nil: the machine's
+	Log      *slog.Logger
 
 	machine machine // where facts are read from; tests have their own
 }

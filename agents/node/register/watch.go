@@ -14,7 +14,11 @@ import (
 
 // watch follows the Node, and no other.
 func (n *Node) watch(ctx context.Context) {
-	nodes := n.cfg.Client.CoreV1().Nodes()
+	client := n.cfg.Watching
+	if client == nil {
+		client = n.cfg.Client
+	}
+	nodes := client.CoreV1().Nodes()
 	only := fields.OneTermEqualSelector(metav1.ObjectNameField, n.cfg.Name).String()
 	source := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -25,7 +29,7 @@ func (n *Node) watch(ctx context.Context) {
 			o.FieldSelector = only
 			return nodes.Watch(ctx, o)
 		},
-	}, n.cfg.Client)
+	}, client)
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: source, ObjectType: &corev1.Node{},
 		Handler: cache.ResourceEventHandlerFuncs{
