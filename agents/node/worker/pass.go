@@ -178,7 +178,7 @@ func (s *pass) sandboxConfig(ctx context.Context) (*runtimeapi.PodSandboxConfig,
 
 func (s *pass) createSandbox(ctx context.Context, a plan.CreateSandbox) error {
 	s.attempt, s.frame, s.config = a.Attempt, nil, nil
-	err := s.runSandbox(context.WithoutCancel(ctx))
+	err := s.runSandbox(ctx)
 	if s.Meter != nil && ctx.Err() == nil {
 		s.Meter.PodStarted(s.pod.Spec.HostUsers != nil && !*s.pod.Spec.HostUsers, err)
 	}
@@ -201,9 +201,16 @@ func (s *pass) runSandbox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.sandbox, err = s.Runtime.RunPodSandbox(ctx, config, handler); err != nil {
+	leave, err := s.gate.enter(ctx)
+	if err != nil {
 		return err
 	}
+	s.sandbox, err = s.Runtime.RunPodSandbox(context.WithoutCancel(ctx), config, handler)
+	leave()
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
 	r, err := s.Runtime.PodSandboxStatus(ctx, s.sandbox, false)
 	if err != nil {
 		s.Events.Eventf(s.pod, corev1.EventTypeWarning, events.FailedStatusPodSandBox, "Unable to get pod sandbox status: %v", err)

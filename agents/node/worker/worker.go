@@ -80,6 +80,7 @@ type Workers struct {
 
 	began  time.Time
 	check  chan struct{}
+	gate   gate
 	wg     sync.WaitGroup
 	looped atomic.Int64 // when the loop last came round, in nanoseconds
 
@@ -93,7 +94,7 @@ type Workers struct {
 // New makes them; nothing is done before Run.
 func New(cfg Config) *Workers {
 	w := &Workers{
-		Config: cfg, began: time.Now(), check: make(chan struct{}, 1),
+		Config: cfg, began: time.Now(), check: make(chan struct{}, 1), gate: newGate(),
 		pods: map[types.UID]*worker{}, static: map[string]types.UID{},
 	}
 	w.Status = newWriter(cfg.Client, cfg.API, w.mayRun, cfg.Log)
