@@ -52,7 +52,7 @@ kept in the data directory, and is renewed by itself (docs/nodes.md).`,
 				return err
 			}
 			cfg.Log = log
-			go settling{burst: nodeBurst}.settle(cmd.Context(), log)
+			go asNode().settle(cmd.Context(), log)
 			return o.node.run(cmd.Context(), nodePlace{
 				Join: cfg, Endpoint: endpoint, Dir: o.dataDir, Flags: flagz.NamedFlagSetsReader{FlagSets: sections(cmd.Flags())}, Verbosity: verbosity,
 			}, log)

@@ -136,7 +136,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err != nil {
 		return errors.Join(err, clusters.Close())
 	}
-	go settling{started: plane.Bootstrapped(), cool: plane.Cool, burst: serverBurst, hurries: true}.settle(ctx, log)
+	go asServer(plane.Bootstrapped(), plane.Cool).settle(ctx, log)
 	stopNode := o.local.start(ctx, nodePlace{
 		Join:  o.local.join(plane.Identity().ClusterCA, "https://"+net.JoinHostPort(o.reachable(), strconv.Itoa(port))),
 		Flags: planes.Process.Flags, Verbosity: planes.Process.SetVerbosity,

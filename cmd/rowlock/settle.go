@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -10,19 +11,24 @@ import (
 	"github.com/rowlock-io/rowlock/cmd/rowlock/early"
 )
 
+// asServer is how servers settle, with what acts in them.
+func asServer(started <-chan struct{}, cool func()) settling {
+	return settling{started: started, cool: cool, burst: 64 << 20, hurries: true, mapped: 10 * time.Minute}
+}
+
+// asNode is how nodes do: one that works hard allocates less than a server that does nothing, little of it is alive, and many share
+// their machines with what they are there for.
+func asNode() settling { return settling{burst: 16 << 20, percent: 50, mapped: time.Minute} }
+
 // settling is how a process settles.
 type settling struct {
 	started <-chan struct{} // closed when the start is over; nil: that is so when it is quiet for the first time
 	cool    func()          // lets go of what can be made again; nil: there is nothing
 	burst   uint64          // it is worth a collection when so many bytes were allocated since the last, and as much as is alive
 	hurries bool            // it collects less often while it works
+	percent int             // GOGC, unless who started the process says; 0: Go's own
+	mapped  time.Duration   // pages of the binary that come back stay for at most so long while it is quiet
 }
-
-// Bursts. A node that works hard allocates less than a server that does nothing, and has less alive.
-const (
-	serverBurst = 64 << 20
-	nodeBurst   = 16 << 20
-)
 
 // settle gives back memory that only the start needed once that is over, and after a burst of work when it has become quiet. Go
 // keeps what a burst needed for the next one, as garbage that nobody has collected and as free pages, for minutes and more.
@@ -31,9 +37,12 @@ func (s settling) settle(ctx context.Context, log *slog.Logger) {
 		return
 	}
 	early.End()
+	if s.percent > 0 && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(s.percent)
+	}
 	s.giveBack(log)
 	q := quiet{burst: s.burst, seen: allocated(), given: allocated()}
-	var m mapped
+	m := mapped{last: s.mapped}
 	m.trimmed(residentFiles(), time.Now(), true)
 	p := newPace()
 	tick := time.NewTicker(quietInterval)
@@ -54,7 +63,13 @@ func (s settling) settle(ctx context.Context, log *slog.Logger) {
 			s.giveBack(log)
 			m.trimmed(residentFiles(), time.Now(), true)
 		case still && m.grown(residentFiles(), time.Now()):
+			large := inLargePieces(residentFiles())
 			trim(log)
+			if large {
+				if err := dropBinary(); err != nil {
+					log.Debug("The binary stayed in the page cache", "err", err)
+				}
+			}
 			m.trimmed(residentFiles(), time.Now(), false)
 		}
 	}
@@ -93,6 +108,12 @@ func trim(log *slog.Logger) {
 	}
 }
 
+// inLargePieces: what came back of the binary is more than anything needs of it.
+func inLargePieces(resident uint64) bool {
+	size := binarySize()
+	return size > 0 && resident > size/2
+}
+
 const (
 	quietInterval = 2 * time.Second
 	quietBursts   = 4 // a process is quiet that allocated no more in an interval than this part of a burst,
@@ -100,7 +121,6 @@ const (
 
 	mappedBytes = 8 << 20          // pages of the binary that came back are let go when they are more than these,
 	mappedFirst = 10 * time.Second // not sooner after the last time
-	mappedLast  = 10 * time.Minute // than between these
 )
 
 // quiet notices the end of bursts by the bytes that were ever allocated.
@@ -128,6 +148,7 @@ type mapped struct {
 	left uint64    // after the last time
 	next time.Time // not before
 	wait time.Duration
+	last time.Duration // the longest wait
 }
 
 func (m *mapped) grown(resident uint64, now time.Time) bool {
@@ -136,7 +157,7 @@ func (m *mapped) grown(resident uint64, now time.Time) bool {
 
 // trimmed tells how much is left. burst: what comes now is something else than before.
 func (m *mapped) trimmed(left uint64, now time.Time, burst bool) {
-	m.wait = min(2*m.wait, mappedLast)
+	m.wait = min(2*m.wait, m.last)
 	if burst || m.wait == 0 {
 		m.wait = mappedFirst
 	}

@@ -30,7 +30,7 @@ func TestQuiet(t *testing.T) {
 			[]bool{false, false, false, false, false, false, false, false, false, false, false, false, false, false, false, true},
 		},
 	} {
-		q := quiet{burst: serverBurst}
+		q := quiet{burst: 64 * mb}
 		for i, n := range tt.allocated {
 			if _, got := q.look(n, tt.alive); got != tt.gives[i] {
 				t.Errorf("%s: look %d: %v", name, i, got)
@@ -48,7 +48,7 @@ func TestMapped(t *testing.T) {
 	t.Parallel()
 	const mb = 1 << 20
 	now := time.Now()
-	var m mapped
+	m := mapped{last: 10 * time.Minute}
 	m.trimmed(20*mb, now, true)
 	for _, tt := range []struct {
 		after    time.Duration // the one before
@@ -74,7 +74,7 @@ func TestMapped(t *testing.T) {
 	for range 20 {
 		m.trimmed(20*mb, now, false)
 	}
-	if !m.grown(100*mb, now.Add(mappedLast)) {
+	if !m.grown(100*mb, now.Add(10*time.Minute)) {
 		t.Error("it is never let go again")
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +30,26 @@ func trimBinary() error {
 		}
 	}
 	return nil
+}
+
+// dropBinary lets go of the program in the page cache, as far as nobody uses it and it is on the disk. A file that was just written
+// lies there in pieces of megabytes, and Linux from 6.18 on maps a whole piece for each byte that is touched, so that a process seems to
+// take as much memory as its program has bytes. What is read from the disk lies there in small pieces.
+func dropBinary() error {
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Fadvise(int(exe.Fd()), 0, 0, unix.FADV_DONTNEED), exe.Close())
+}
+
+// binarySize is that of the program's file.
+func binarySize() uint64 {
+	info, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return 0
+	}
+	return uint64(info.Size()) //nolint:gosec // it is positive
 }
 
 type mapping struct{ start, end uintptr }
