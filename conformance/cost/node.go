@@ -1,6 +1,7 @@
 package cost
 
 import (
+	"context"
 	"net"
 	"os"
 	"os/exec"
@@ -87,7 +88,7 @@ func (c *cluster) newNode(b *testing.B, setup, name string) *node {
 	}
 	b.Cleanup(func() { // or it would be a node that is not ready
 		_ = n.process.Stop(terminate)
-		if err := c.CoreV1().Nodes().Delete(b.Context(), name, metav1.DeleteOptions{}); err != nil {
+		if err := c.CoreV1().Nodes().Delete(context.WithoutCancel(b.Context()), name, metav1.DeleteOptions{}); err != nil {
 			b.Logf("delete the node: %v", err)
 		}
 	})
