@@ -136,7 +136,11 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	if err != nil {
 		return errors.Join(err, clusters.Close())
 	}
-	go asServer(plane.Bootstrapped(), plane.Cool).settle(ctx, log)
+	settles := asServer(plane.Bootstrapped(), plane.Cool)
+	if o.local.endpoint != "" {
+		settles.mapped = asNode().mapped
+	}
+	go settles.settle(ctx, log)
 	stopNode := o.local.start(ctx, nodePlace{
 		Join:  o.local.join(plane.Identity().ClusterCA, "https://"+net.JoinHostPort(o.reachable(), strconv.Itoa(port))),
 		Flags: planes.Process.Flags, Verbosity: planes.Process.SetVerbosity,
