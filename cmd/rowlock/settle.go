@@ -18,7 +18,7 @@ func asServer(started <-chan struct{}, cool func()) settling {
 
 // asNode is how nodes do: one that works hard allocates less than a server that does nothing, little of it is alive, and many share
 // their machines with what they are there for.
-func asNode() settling { return settling{burst: 16 << 20, percent: 50, mapped: time.Minute} }
+func asNode() settling { return settling{burst: 16 << 20, percent: early.Node, mapped: time.Minute} }
 
 // settling is how a process settles.
 type settling struct {

@@ -18,8 +18,15 @@ const (
 	enough  = 48 << 20 // bytes that are allocated where the start has come far
 )
 
+// Node is the GOGC of nodes, from the start: garbage among what stays would be room that is never filled again, a fifth of a node's memory.
+const Node = 50
+
 func init() {
-	if os.Getenv("GOGC") == "" {
+	switch {
+	case os.Getenv("GOGC") != "":
+	case len(os.Args) > 1 && os.Args[1] == "agent":
+		debug.SetGCPercent(Node)
+	default:
 		debug.SetGCPercent(percent)
 		watch()
 	}
