@@ -16,8 +16,8 @@ var (
 	setupsFlag = flag.String("setups", "agent,kubelet", "what to measure, separated by commas")
 	singles    = flag.Int("singles", 50, "how many pods are started one after the other")
 	many       = flag.Int("pods", 100, "how many pods are started at once")
-	settling   = flag.Duration("settle", 10*time.Second, "how long nothing happens before a node is taken to be idle")
-	idle       = flag.Duration("idle", 30*time.Second, "how long idle nodes are watched")
+	settling   = flag.Duration("settle", 6*time.Second, "how long nothing happens before a node is taken to be idle")
+	idle       = flag.Duration("idle", 20*time.Second, "how long idle nodes are watched")
 	profiles   = flag.String("profiles", "", "directory for profiles, and what nodes count")
 )
 
