@@ -208,7 +208,7 @@ func (a *Agent) makeNode() error {
 		Name: a.cfg.Name, Hostname: a.cfg.Hostname, Addresses: a.cfg.Addresses, Labels: a.cfg.Labels, Taints: a.cfg.Taints,
 		ProviderID: a.cfg.ProviderID, MaxPods: a.cfg.MaxPods, PodsPerCore: a.cfg.PodsPerCore, Reserved: a.cfg.Reserved, Port: a.cfg.Port,
 		Watching: a.client,
-		Version: a.cfg.Version, DeclaredFeatures: a.declares, DataDir: a.cfg.DataDir, Runtime: a.health.Runtime, Images: a.health.Images,
+		Version:  a.cfg.Version, DeclaredFeatures: a.declares, DataDir: a.cfg.DataDir, Runtime: a.health.Runtime, Images: a.health.Images,
 		Ready: a.ready, Client: client, Pressure: a.pressure, Kept: a.kept, Changed: a.registered, Events: a.events, Log: a.cfg.Log,
 	})
 	return err
