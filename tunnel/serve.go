@@ -77,7 +77,11 @@ func (n *Node) stream(w http.ResponseWriter, req *http.Request, dial func(contex
 		if errors.Is(err, ErrRefused) {
 			code = http.StatusMisdirectedRequest
 		}
-		n.Log.Warn("The server was not connected", "to", req.URL.Path[1:], "err", err)
+		level := slog.LevelWarn
+		if req.URL.Path == podPath { // users say which, and where nobody listens is not the node's fault
+			level = slog.LevelDebug
+		}
+		n.Log.Log(req.Context(), level, "The server was not connected", "to", req.URL.Path[1:], "err", err)
 		http.Error(w, err.Error(), code)
 		return
 	}
