@@ -221,6 +221,9 @@ func (m *machine) UpdatePodSandboxResources(context.Context, *runtimeapi.UpdateP
 func (m *machine) ContainerStats(_ context.Context, id string) (*runtimeapi.ContainerStats, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !slices.ContainsFunc(m.containers, func(c cri.Reported) bool { return c.Id == id && c.State == runtimeapi.ContainerState_CONTAINER_RUNNING }) {
+		return nil, errors.New("unexpected metrics response: []")
+	}
 	return &runtimeapi.ContainerStats{Memory: &runtimeapi.MemoryUsage{UsageBytes: &runtimeapi.UInt64Value{Value: m.used}}}, nil
 }
 

@@ -31,9 +31,10 @@ type pass struct {
 	frame  *cri.Pod // what the sandbox and its containers have in common
 	config *runtimeapi.PodSandboxConfig
 
-	grown   bool // the pod's cgroup has room for all that its containers are to have
-	shrinks bool // what the containers use is less than what they are to have
-	acted   bool // the runtime was asked to change something
+	stopped []kubecontainer.ContainerID // that ran when the pass began
+	grown   bool                        // the pod's cgroup has room for all that its containers are to have
+	shrinks bool                        // what the containers use is less than what they are to have
+	acted   bool                        // the runtime was asked to change something
 	failed  error
 	until   time.Time // when to try again; zero: nothing failed
 }
@@ -92,6 +93,7 @@ func (s *pass) act(ctx context.Context, a plan.Action) error {
 		return s.stopAll(ctx, s.pod, s.have, 0)
 	case plan.StopContainer:
 		s.acted = true
+		s.stopped = append(s.stopped, a.ID)
 		return s.stop(ctx, s.pod, stop{Container: a.Spec, id: a.ID, message: a.Message, grace: a.Grace})
 	case plan.RemoveContainer:
 		s.acted = true

@@ -90,11 +90,47 @@ func take(to *corev1.ResourceList, from corev1.ResourceList, name corev1.Resourc
 	}
 }
 
-// most is the pod with the most that each container has before or after it is resized.
+// makeRoom lets the pod's cgroup have what a container needs that starts again: whatever came between the restart that a resize demanded and
+// the resize of the pod itself, a container with more than the pod has cannot start.
+func (s *pass) makeRoom(a plan.StartContainer) {
+	if s.grown || s.Cgroups == nil || a.Restarts == 0 {
+		return
+	}
+	now, err := s.Cgroups.Current(s.pod)
+	pod := s.most()
+	want := cm.ResourceConfigForPod(pod, !s.Node.NoCPUQuota, cm.QuotaPeriod, false, kubeletconfig.NoneMemoryReservationPolicy)
+	if err != nil || !less(now.CPUQuota, want.CPUQuota) && !less(now.Memory, want.Memory) {
+		return // what cannot be read may be well
+	}
+	if err = s.podInUse(); err == nil {
+		err = s.giveCgroup(pod)
+	}
+	if err != nil { // it may do without
+		s.log.Warn("Pod's cgroup was not resized for a container that starts", "container", a.Spec.Name, "error", err)
+		return
+	}
+	s.grown = true
+}
+
+// less: one limit is below another; none, and what is not known, is not.
+func less(now, want *int64) bool {
+	return now != nil && want != nil && *now > 0 && (*want <= 0 || *now < *want)
+}
+
+// runs is a container that runs; false: it does not, or not any more since the pass began.
+func (s *pass) runs(name string) (*kubecontainer.Status, bool) {
+	have := s.have.FindContainerStatusByName(name)
+	return have, have != nil && have.State == kubecontainer.ContainerStateRunning && !slices.Contains(s.stopped, have.ID)
+}
+
+// most is the pod with the most that each container that runs has before or after it is resized.
 func (s *pass) most() *corev1.Pod {
 	pod := s.pod.DeepCopy()
 	for c := range podutil.ContainerIter(&pod.Spec, podutil.InitContainers|podutil.Containers) {
 		if had, known := s.given.Containers[c.Name]; known {
+			if _, runs := s.runs(c.Name); !runs {
+				continue
+			}
 			enlarge(&c.Resources, had)
 		}
 	}
@@ -155,11 +191,11 @@ func (s *pass) inUse(ctx context.Context) error {
 		errs = append(errs, s.podInUse())
 	}
 	for c := range podutil.ContainerIter(&s.pod.Spec, podutil.InitContainers|podutil.Containers) {
-		have := s.have.FindContainerStatusByName(c.Name)
+		have, runs := s.runs(c.Name)
 		had, known := s.given.Containers[c.Name]
 		resources := plan.Resources(s.pod, c)
 		want, before := resources.Limits.Memory().Value(), had.Limits.Memory().Value()
-		if have == nil || have.State != kubecontainer.ContainerStateRunning || !known || want == 0 || before != 0 && before <= want || startsAnew(c) {
+		if !runs || !known || want == 0 || before != 0 && before <= want || startsAnew(c) {
 			continue
 		}
 		stats, err := s.Runtime.ContainerStats(ctx, have.ID.ID)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 )
 
@@ -97,6 +98,53 @@ func TestResizeBelowUse(t *testing.T) {
 			t.Errorf("calls when it is not used any more: %v", n.asked())
 		}
 	})
+}
+
+// TestResizeByRestart: a container that is restarted for more of one resource, with less of another that needs no restart, finds room in
+// the pod's cgroup; also when it could not be resized at first.
+func TestResizeByRestart(t *testing.T) {
+	for name, fails := range map[string]bool{"at once": false, "later": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *node) {
+				pod := n.pod("a", func(pod *corev1.Pod) {
+					c := &pod.Spec.Containers[0]
+					c.Resources.Limits = amounts("cpu=1", "memory=64Mi")
+					c.ResizePolicy = []corev1.ContainerResizePolicy{{ResourceName: corev1.ResourceCPU, RestartPolicy: corev1.RestartContainer}}
+				})
+				after(time.Second)
+				n.mu.Lock()
+				n.used = 1 << 20
+				if fails {
+					n.used = 40 << 20 // more than the pod is to have
+				}
+				var quotas []int64
+				n.machine.fail = func(call string) error {
+					if call == "start c" {
+						quotas = append(quotas, *n.cgroups[pod.UID].CPUQuota)
+					}
+					return nil
+				}
+				n.mu.Unlock()
+				resized := n.api(pod.UID).DeepCopy()
+				resized.Spec.Containers[0].Resources.Limits = amounts("cpu=2", "memory=32Mi")
+				n.workers.Set(resized)
+				after(time.Second)
+				n.mu.Lock()
+				n.used = 1 << 20
+				for i := range n.containers { // it has not got far
+					n.containers[i].State, n.containers[i].ExitCode, n.containers[i].FinishedAt = runtimeapi.ContainerState_CONTAINER_EXITED, 1, time.Now().UnixNano()
+				}
+				n.mu.Unlock()
+				after(5 * time.Minute)
+				if len(quotas) == 0 || quotas[len(quotas)-1] != 200000 {
+					t.Errorf("the pod had %v when containers started; calls: %v", quotas, n.asked())
+				}
+				if !fails && quotas[0] != 200000 {
+					t.Errorf("the pod had %v when containers started", quotas)
+				}
+			})
+		})
+	}
 }
 
 // TestPodLevelResize: a pod's own resources change while it runs, and those of containers that have none of theirs.

@@ -48,6 +48,7 @@ func (s *pass) start(ctx context.Context, a plan.StartContainer) error {
 		return s.refuse(a.Spec, "", createConfigError, err)
 	}
 	s.acted = true
+	s.makeRoom(a)
 	id, err := s.Runtime.CreateContainer(calls, s.sandbox, config, sandbox)
 	if err != nil {
 		return s.refuse(a.Spec, id, createError, err)
