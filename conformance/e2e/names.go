@@ -82,6 +82,7 @@ var slow = regexp.MustCompile(strings.Join([]string{
 	`Pod Generation issue 500 podspec updates`,
 	`Probing (restartable init )?container should (\*not\* be|be|have)`, `readiness probe that fails should never be ready`,
 	`init containers fail on a RestartAlways pod`, `succeed in writing subpaths in container`,
+	`Pod InPlace Resize`, `Restartable Init Container Lifecycle Hook`, `Clean up pods on node`, `Lifecycle Sleep Hook`,
 	`SchedulerPredicates .* conflict between pods with same hostPort`,
 	`SchedulerPreemption`, `SchedulerPriorities`,
 	`StatefulSet .* canary updates`,
