@@ -103,6 +103,8 @@ func pet(name string) func(testing.TB) *Image {
 		for _, file := range []string{name + ".jpg", "data.json"} {
 			image.Files = append(image.Files, File{Path: file, From: filepath.Join(source, file), Mode: 0o644})
 		}
+		// A test looks for the name of what upstream's is based on.
+		image.Files = append(image.Files, File{Path: "etc/os-release", Text: "NAME=\"Alpine Linux\"\nID=alpine\n"})
 		return image
 	}
 }
