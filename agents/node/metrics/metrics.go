@@ -142,14 +142,13 @@ func (m *Metrics) PodStarted(ownUsers bool, err error) {
 	if err != nil {
 		m.podErrors.Inc()
 	}
-	if !ownUsers {
-		return
-	}
-	m.ownUsers.Inc()
-	if err != nil {
-		m.ownUsersErrors.Inc()
+	if ownUsers {
+		m.ownUsers.Inc()
 	}
 }
+
+// OwnUsersFailed counts a pod with users of its own that did not start, or one of its containers.
+func (m *Metrics) OwnUsersFailed() { m.ownUsersErrors.Inc() }
 
 // ContainerStarted counts a container that was to start: of a kind, container, init_container or ephemeral_container. failure is the reason
 // why it did not; "": it did.

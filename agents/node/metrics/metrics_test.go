@@ -121,6 +121,7 @@ func TestSeries(t *testing.T) {
 	m.Turned("sync", time.Second)
 	m.Ran(time.Second)
 	m.ContainerStarted("container", "")
+	m.OwnUsersFailed()
 	m.ContainerEnded("container", 139, "Error")
 	m.ContainerStarted("init_container", "ErrImagePull")
 	answer := m.Requests(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
@@ -170,7 +171,7 @@ func TestSeries(t *testing.T) {
 		"kubelet_active_pods false": 3, "kubelet_active_pods true": 1, "kubelet_mirror_pods ": 2, "kubelet_running_pods ": 2,
 		"kubelet_running_containers running": 3, "kubelet_runtime_operations_total run_podsandbox": 2, "kubelet_runtime_operations_errors_total run_podsandbox": 1,
 		"kubelet_run_podsandbox_errors_total ": 1, "kubelet_runtime_operations_total list_images": 1, "kubelet_runtime_operations_total list_containers": 1,
-		"kubelet_started_pods_total ": 2, "kubelet_started_user_namespaced_pods_total ": 1, "kubelet_terminated_containers_total container,139,Error": 1, "kubelet_started_pods_errors_total ": 1, "kubelet_started_containers_errors_total ErrImagePull,init_container": 1,
+		"kubelet_started_pods_total ": 2, "kubelet_started_user_namespaced_pods_total ": 1, "kubelet_started_user_namespaced_pods_errors_total ": 1, "kubelet_terminated_containers_total container,139,Error": 1, "kubelet_started_pods_errors_total ": 1, "kubelet_started_containers_errors_total ErrImagePull,init_container": 1,
 		"kubelet_pleg_relist_duration_seconds ": 2, "kubelet_pleg_relist_interval_seconds ": 1,
 		"kubelet_http_requests_total false,GET,metrics/cadvisor,readwrite": 1, "kubelet_http_requests_total true,POST,exec,readwrite": 1,
 		"kubelet_http_requests_total false,other,other,readwrite": 1, "kubelet_http_inflight_requests false,GET,pods,readwrite": 0,

@@ -15,6 +15,7 @@ type ends []string
 func (*ends) Turned(string, time.Duration)    {}
 func (*ends) Ran(time.Duration)               {}
 func (*ends) PodStarted(bool, error)          {}
+func (*ends) OwnUsersFailed()                 {}
 func (*ends) ContainerStarted(string, string) {}
 func (e *ends) ContainerEnded(kind string, exitCode int32, reason string) {
 	*e = append(*e, fmt.Sprint(kind, " ", exitCode, " ", reason))

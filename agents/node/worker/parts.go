@@ -143,6 +143,8 @@ type Meter interface {
 	Ran(took time.Duration)
 	// PodStarted is a sandbox that was asked for, with users of its own or without, ContainerStarted a container, of a kind, and the reason why it did not start; "": it did.
 	PodStarted(ownUsers bool, err error)
+	// OwnUsersFailed is a pod with users of its own that did not start, or one of its containers.
+	OwnUsersFailed()
 	ContainerStarted(kind, failure string)
 	// ContainerEnded is the end of one.
 	ContainerEnded(kind string, exitCode int32, reason string)

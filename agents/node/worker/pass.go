@@ -31,12 +31,13 @@ type pass struct {
 	frame  *cri.Pod // what the sandbox and its containers have in common
 	config *runtimeapi.PodSandboxConfig
 
-	stopped []kubecontainer.ContainerID // that ran when the pass began
-	grown   bool                        // the pod's cgroup has room for all that its containers are to have
-	shrinks bool                        // what the containers use is less than what they are to have
-	acted   bool                        // the runtime was asked to change something
-	failed  error
-	until   time.Time // when to try again; zero: nothing failed
+	stopped  []kubecontainer.ContainerID // that ran when the pass began
+	ownUsers bool                        // a sandbox with users of its own was made
+	grown    bool                        // the pod's cgroup has room for all that its containers are to have
+	shrinks  bool                        // what the containers use is less than what they are to have
+	acted    bool                        // the runtime was asked to change something
+	failed   error
+	until    time.Time // when to try again; zero: nothing failed
 }
 
 // do does one action after the other. Those that cannot be done are done again with another pass.
@@ -46,6 +47,11 @@ func (s *pass) do(ctx context.Context, actions []plan.Action) {
 			s.Events.Event(s.pod, corev1.EventTypeNormal, events.SandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 		}
 	}
+	defer func() {
+		if s.ownUsers && s.failed != nil && ctx.Err() == nil {
+			s.Meter.OwnUsersFailed()
+		}
+	}()
 	for _, a := range actions {
 		if ctx.Err() != nil {
 			s.failed = errors.Join(s.failed, ctx.Err())
@@ -182,7 +188,8 @@ func (s *pass) createSandbox(ctx context.Context, a plan.CreateSandbox) error {
 	s.attempt, s.frame, s.config = a.Attempt, nil, nil
 	err := s.runSandbox(ctx)
 	if s.Meter != nil && ctx.Err() == nil {
-		s.Meter.PodStarted(s.pod.Spec.HostUsers != nil && !*s.pod.Spec.HostUsers, err)
+		s.ownUsers = s.pod.Spec.HostUsers != nil && !*s.pod.Spec.HostUsers
+		s.Meter.PodStarted(s.ownUsers, err)
 	}
 	if err == nil || ctx.Err() != nil || errors.Is(err, errReported) { // a pod that is to end need not have one
 		return err
