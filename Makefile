@@ -154,3 +154,12 @@ bench-replicas: build
 # The benchmarks of the parts, with what they allocate.
 bench-parts:
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m ./...
+
+# Nodes with another container runtime than CI's: crio (CRI-O, 4 minutes to build at first; it runs with Debian's conmon) or
+# containerd-1.6 (Debian 12's, with its runc). Needs root.
+.PHONY: nodes
+RUNTIME = containerd
+
+nodes: build
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock ROWLOCK_TEST_NODES=require ROWLOCK_TEST_RUNTIME=$(RUNTIME) \
+		go test -vet=off -count=1 -p 1 -timeout 30m ./noderuntime ./nodes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -47,6 +48,8 @@ type Agent struct {
 	cfg    Config
 	client kubernetes.Interface
 	events record.EventRecorderLogger
+	// listener is the node's own API's; nil: it has none.
+	listener net.Listener
 
 	runtime    *runtime.Runtime
 	observer   *observe.Observer
@@ -97,6 +100,12 @@ func Run(ctx context.Context, cfg Config) error {
 	var err error
 	if a.client, err = cfg.client(0); err != nil {
 		return fmt.Errorf("node: %w", err)
+	}
+	if err := a.listen(ctx); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	if a.listener != nil {
+		defer a.listener.Close() //nolint:errcheck // who serves has closed it
 	}
 	shutdown, err := a.record(ctx)
 	if err != nil {

@@ -2,9 +2,13 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,10 +37,15 @@ type agent struct {
 
 func start(t *testing.T, pods ...*corev1.Pod) *agent {
 	t.Helper()
+	return startOn(t, fakecri.Containerd(), pods...)
+}
+
+func startOn(t *testing.T, profile fakecri.Profile, pods ...*corev1.Pod) *agent {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("pods' cgroups and mounts are root's to make")
 	}
-	a := &agent{t: t, runtime: fakecri.Start(t, fakecri.Containerd()), client: fake.NewClientset()}
+	a := &agent{t: t, runtime: fakecri.Start(t, profile), client: fake.NewClientset()}
 	dir := t.TempDir()
 	a.cfg = Config{
 		Name: "n1", Version: "v1.36.3", DataDir: filepath.Join(dir, "data"), PodLogs: filepath.Join(dir, "pods"), ContainerLogs: filepath.Join(dir, "containers"),
@@ -131,9 +140,15 @@ func pod(name string) *corev1.Pod {
 	}
 }
 
-// TestAgent has the real parts run a pod from its creation to its end, and takes over from an agent before it.
+// TestAgent has the real parts run a pod from its creation to its end, and takes over from an agent before it, whatever the runtime.
 func TestAgent(t *testing.T) {
-	a := start(t, pod("a"))
+	for _, profile := range []fakecri.Profile{fakecri.Containerd(), fakecri.CRIO(), fakecri.OldContainerd()} {
+		t.Run(profile.Name+" "+profile.Version, func(t *testing.T) { runsPods(t, profile) })
+	}
+}
+
+func runsPods(t *testing.T, profile fakecri.Profile) {
+	a := startOn(t, profile, pod("a"))
 	ctx := t.Context()
 	a.until("a node that is ready", func() bool {
 		node, err := a.client.CoreV1().Nodes().Get(ctx, "n1", metav1.GetOptions{})
@@ -182,6 +197,52 @@ func TestAgent(t *testing.T) {
 		_, err := os.Stat(filepath.Join(a.cfg.DataDir, "pods", "uid-a"))
 		return os.IsNotExist(err) && len(a.runtime.Sandboxes()) == 0
 	})
+}
+
+// TestFailedStart: a container that cannot be started is tried again after a while, also where it leaves nothing that has ended.
+func TestFailedStart(t *testing.T) {
+	for _, profile := range []fakecri.Profile{fakecri.Containerd(), fakecri.CRIO()} {
+		t.Run(profile.Name, func(t *testing.T) {
+			a := startOn(t, profile)
+			a.stop()
+			a.runtime.Script("c", fakecri.Life{Start: errors.New("no such program")})
+			if err := a.client.Tracker().Add(pod("a")); err != nil {
+				t.Fatal(err)
+			}
+			a.run()
+			a.until("a container that waits", func() bool {
+				s := a.pod("a").Status.ContainerStatuses
+				return len(s) == 1 && s[0].State.Waiting != nil && slices.Contains([]string{"RunContainerError", "CrashLoopBackOff"}, s[0].State.Waiting.Reason)
+			})
+			time.Sleep(3 * time.Second)
+			if calls := a.runtime.Calls("CreateContainer"); len(calls) > 4 {
+				t.Errorf("it was tried %d times in some seconds", len(calls))
+			}
+		})
+	}
+}
+
+// TestPortTaken: where another agent has the port, pods are its.
+func TestPortTaken(t *testing.T) {
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // a test's
+	r := fakecri.Start(t, fakecri.Containerd())
+	dir := t.TempDir()
+	err = Run(t.Context(), Config{
+		Name: "n1", DataDir: dir, PodLogs: filepath.Join(dir, "pods"), ContainerLogs: filepath.Join(dir, "containers"), Runtime: r.Endpoint(),
+		Port: int32(l.Addr().(*net.TCPAddr).Port), API: &rest.Config{}, Log: slog.New(slog.DiscardHandler),
+		clients: func() kubernetes.Interface { return fake.NewClientset() },
+		Serving: func(context.Context, kubernetes.Interface, func() []corev1.NodeAddress) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+			return nil, nil
+		},
+		Authority: func() (*x509.CertPool, error) { return x509.NewCertPool(), nil },
+	})
+	if err == nil || !strings.Contains(err.Error(), "a kubelet, may run on this machine") || len(r.Calls()) > 0 {
+		t.Errorf("%v, after the calls %v", err, r.Calls())
+	}
 }
 
 // TestStatic: a file's pod runs and has a mirror, which goes with it.

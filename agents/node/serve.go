@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,6 +23,20 @@ import (
 
 // systemLogs is the directory of the machine's logs, which who may see a node's logs sees.
 const systemLogs = "/var/log"
+
+// listen takes the port of the node's own API, if it is to have one. Before that nothing is done to pods: where a kubelet runs they are
+// its.
+func (a *Agent) listen(ctx context.Context) (err error) {
+	if a.cfg.Port == 0 {
+		return nil
+	}
+	var config net.ListenConfig
+	a.listener, err = config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(int(a.cfg.Port))))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("another agent, or a kubelet, may run on this machine: %w", err)
+	}
+	return err
+}
 
 // serve is the node's own API.
 func (a *Agent) serve(ctx context.Context) error {
@@ -43,11 +59,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(int(a.cfg.Port))))
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
+	listener := a.listener
 	up, err := uplink.New(uplink.Config{
 		Node: a.cfg.Name, API: a.cfg.API, DialPod: a.dialPod, Metrics: a.cfg.Metrics, Log: a.cfg.Log,
 		Dial: func(ctx context.Context) (net.Conn, error) {
@@ -56,7 +68,6 @@ func (a *Agent) serve(ctx context.Context) error {
 		},
 	})
 	if err != nil {
-		_ = listener.Close()
 		return fmt.Errorf("tunnel: %w", err)
 	}
 	lasting, stop := context.WithCancel(context.WithoutCancel(ctx)) // until what goes over it has ended

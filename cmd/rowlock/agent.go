@@ -47,7 +47,7 @@ kept in the data directory, and is renewed by itself (docs/nodes.md).`,
 			if err != nil {
 				return err
 			}
-			endpoint, err := o.node.runtimeEndpoint("/")
+			endpoint, err := o.node.runtimeEndpoint(cmd.Context(), "/")
 			if err != nil {
 				return err
 			}

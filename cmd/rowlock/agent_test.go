@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/rowlock-io/rowlock/agents/node/fakecri"
+	"github.com/rowlock-io/rowlock/agents/node/runtime"
 	"github.com/rowlock-io/rowlock/server/servertest"
 )
 
@@ -171,32 +172,82 @@ func TestNodeOptions(t *testing.T) {
 	}
 }
 
-// TestRuntimeIsFound looks where runtimes listen.
+// TestRuntimeIsFound looks where runtimes listen. What has no CRI is no choice.
 func TestRuntimeIsFound(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
-	var o nodeOptions
-	if _, err := o.runtimeEndpoint(root); err == nil || !strings.Contains(err.Error(), "no container runtime was found") {
-		t.Errorf("without any: %v", err)
+	root, err := os.MkdirTemp("", "found") //nolint:usetesting // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i, path := range wellKnownSockets[:2] {
-		path = filepath.Join(root, path)
-		listenAt(t, path)
-		got, err := o.runtimeEndpoint(root)
-		switch {
-		case i == 0 && (err != nil || got != "unix://"+path):
-			t.Errorf("one: %q, %v", got, err)
-		case i == 1 && (err == nil || !strings.Contains(err.Error(), "several container runtimes were found")):
-			t.Errorf("two: %q, %v", got, err)
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	var o nodeOptions
+	find := func(what, want, wrong string) {
+		t.Helper()
+		got, err := o.runtimeEndpoint(t.Context(), root)
+		if got != want || (err == nil) != (wrong == "") || err != nil && !strings.Contains(err.Error(), wrong) {
+			t.Errorf("%s: %q, %v; want %q, %s", what, got, err, want, wrong)
 		}
 	}
+	at := func(path string) string { return "unix://" + filepath.Join(root, path) }
+	find("none", "", "no container runtime was found")
+	listenAt(t, filepath.Join(root, runtime.Taken()["k3s"])).Close()
+	find("k3s's", "", "which k3s keeps for its own agent")
+	containerd, crio := runtime.WellKnown()[0], runtime.WellKnown()[1]
+	old := fakecri.OldContainerd()
+	old.Old = true
+	link(t, fakecri.Start(t, old), filepath.Join(root, containerd))
+	find("one", at(containerd), "")
+	link(t, fakecri.Start(t, fakecri.CRIO()), filepath.Join(root, crio))
+	find("two, one too old", at(crio), "")
+	if err := os.Remove(filepath.Join(root, containerd)); err != nil {
+		t.Fatal(err)
+	}
+	link(t, fakecri.Start(t, fakecri.Containerd()), filepath.Join(root, containerd))
+	find("two", "", "several container runtimes were found: containerd v2.4.2 at "+at(containerd)+", cri-o 1.34.0 at "+at(crio)+"; choose one with --container-runtime-endpoint")
 	o.endpoint = "/some.sock"
-	if got, err := o.runtimeEndpoint(root); err != nil || got != "unix:///some.sock" {
-		t.Errorf("a path: %q, %v", got, err)
+	find("a path", "unix:///some.sock", "")
+}
+
+// link has a runtime's socket be there under another name, too.
+func link(t *testing.T, r *fakecri.Runtime, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(r.Socket(), path); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func listenAt(t *testing.T, path string) {
+// TestUnasked: a machine does not become a node by itself beside a kubelet, or with a runtime that has no CRI.
+func TestUnasked(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // a test's
+	old := fakecri.Containerd()
+	old.Old = true
+	var o nodeOptions
+	for _, tt := range []struct {
+		profile fakecri.Profile
+		port    int
+		want    string
+	}{
+		{fakecri.Containerd(), 0, ""},
+		{old, 0, "speaks v1alpha2 only"},
+		{fakecri.CRIO(), l.Addr().(*net.TCPAddr).Port, "a kubelet may run on it: listen tcp"},
+	} {
+		o.pods.port = int32(tt.port)
+		err := o.unasked(t.Context(), fakecri.Start(t, tt.profile).Endpoint())
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v, want %q", err, tt.want)
+		}
+	}
+}
+
+func listenAt(t *testing.T, path string) net.Listener {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
@@ -205,5 +256,6 @@ func listenAt(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	return l
 }

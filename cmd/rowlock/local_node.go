@@ -40,16 +40,21 @@ func (l *localNode) validate() error {
 }
 
 // find looks whether the machine can be a node, and says what it found.
-func (l *localNode) find(simulated bool, log *slog.Logger) error {
+func (l *localNode) find(ctx context.Context, simulated bool, log *slog.Logger) error {
 	if l.said == nil || !l.on || simulated && !l.said() {
 		return nil
 	}
-	endpoint, err := l.node.runtimeEndpoint("/")
-	if err == nil && os.Geteuid() != 0 {
-		err = errors.New("only root can run pods")
+	asked := l.said() || l.node.endpoint != ""
+	var endpoint string
+	err := errors.New("only root can run pods")
+	if os.Geteuid() == 0 {
+		endpoint, err = l.node.runtimeEndpoint(ctx, "/")
+	}
+	if err == nil && !asked {
+		err = l.node.unasked(ctx, endpoint)
 	}
 	if err != nil {
-		if l.said() || l.node.endpoint != "" {
+		if asked {
 			return err
 		}
 		log.Info("This machine is not made a node", "why", err)

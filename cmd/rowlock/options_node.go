@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,6 +17,7 @@ import (
 
 	"github.com/rowlock-io/rowlock/agents/node"
 	"github.com/rowlock-io/rowlock/agents/node/register"
+	"github.com/rowlock-io/rowlock/agents/node/runtime"
 )
 
 // nodeOptions say what node this machine is. The flags are the kubelet's.
@@ -42,7 +41,7 @@ func (o *nodeOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringToStringVar(&o.labels, "node-labels", nil, "labels that the node registers with: key=value, separated by commas")
 	fs.Var(&utilflag.RegisterWithTaintsVar{Value: &o.taints}, "register-with-taints", "taints that the node registers with: key=value:effect, separated by commas")
 	fs.StringVar(&o.providerID, "provider-id", "", "what a cloud calls the machine")
-	fs.StringVar(&o.endpoint, "container-runtime-endpoint", "", "socket of the container runtime (default: the one of "+strings.Join(wellKnownSockets, ", ")+" that is there)")
+	fs.StringVar(&o.endpoint, "container-runtime-endpoint", "", "socket of the container runtime (default: the one of "+strings.Join(runtime.WellKnown(), ", ")+" that is there)")
 	fs.IntVar(&o.maxPods, "max-pods", register.MaxPods, "how many pods the node takes")
 	fs.IntVar(&o.podsPerCore, "pods-per-core", 0, "how many pods the node takes for each CPU, at most --max-pods; 0 does not look at CPUs")
 	fs.StringToStringVar(&o.system, "system-reserved", nil, "what of the machine is kept for the system: cpu=200m,memory=500Mi,ephemeral-storage=1Gi,pid=1000")
@@ -122,33 +121,4 @@ func (o *nodeOptions) split() []string {
 		all[i] = strings.TrimSpace(all[i])
 	}
 	return all
-}
-
-// wellKnownSockets are where container runtimes listen by default.
-var wellKnownSockets = []string{"/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/cri-dockerd.sock"}
-
-// errNoRuntime: nothing listens where container runtimes do.
-var errNoRuntime = errors.New("no container runtime was found: " + strings.Join(wellKnownSockets, ", ") + " do not exist; name its socket with --container-runtime-endpoint")
-
-// runtimeEndpoint is what was given, or found below root.
-func (o *nodeOptions) runtimeEndpoint(root string) (string, error) {
-	if o.endpoint != "" {
-		if strings.HasPrefix(o.endpoint, "/") {
-			return "unix://" + o.endpoint, nil
-		}
-		return o.endpoint, nil
-	}
-	var found []string
-	for _, path := range wellKnownSockets {
-		if info, err := os.Stat(filepath.Join(root, path)); err == nil && info.Mode()&os.ModeSocket != 0 {
-			found = append(found, "unix://"+filepath.Join(root, path))
-		}
-	}
-	switch len(found) {
-	case 0:
-		return "", errNoRuntime
-	case 1:
-		return found[0], nil
-	}
-	return "", fmt.Errorf("several container runtimes were found: %s; choose one with --container-runtime-endpoint", strings.Join(found, ", "))
 }

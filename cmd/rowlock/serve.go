@@ -85,7 +85,7 @@ func serve(ctx context.Context, o *options, d database, keys *seal.Keyring) (err
 	planes.Process = controlplane.Process{Flags: flagz.NamedFlagSetsReader{FlagSets: sections(o.all)}, SetVerbosity: verbosity}
 	planes.Record = record
 	planes.Encryption = providers
-	if err := o.local.find(o.simulate.Nodes > 0, log); err != nil {
+	if err := o.local.find(ctx, o.simulate.Nodes > 0, log); err != nil {
 		return err
 	}
 	if o.local.networked() {

@@ -84,7 +84,7 @@ func busybox(t testing.TB) string {
 			}
 		}
 		dir := t.TempDir()
-		source, err := os.Open(openArchive(t, "deb-src").source(t, "busybox", busyboxVersion))
+		source, err := os.Open(openArchive(t, debianRelease, "deb-src").source(t, "busybox", busyboxVersion))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,17 +26,17 @@ type archive struct {
 	options []string
 }
 
-// openArchive fetches the list of an archive's binary (deb) or source (deb-src) packages.
-func openArchive(t testing.TB, kind string) *archive {
+// openArchive fetches the list of a release's binary (deb) or source (deb-src) packages.
+func openArchive(t testing.TB, release, kind string) *archive {
 	t.Helper()
 	for _, program := range []string{"apt-get", "dpkg"} {
 		if _, err := exec.LookPath(program); err != nil {
-			missing(t, "images are made of Debian's packages: there is no %s", program)
+			missing(t, "what machines run is made of Debian's packages: there is no %s", program)
 		}
 	}
 	a := &archive{dir: t.TempDir()}
 	list, status := filepath.Join(a.dir, "sources.list"), filepath.Join(a.dir, "status")
-	line := fmt.Sprintf("%s [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n", kind, archiveSite(t), debianRelease)
+	line := fmt.Sprintf("%s [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n", kind, archiveSite(t), release)
 	err := errors.Join(
 		os.WriteFile(list, []byte(line), 0o644),
 		os.WriteFile(status, nil, 0o644), // nothing is installed, so that what packages depend on comes with them
@@ -67,7 +67,7 @@ func archiveSite(t testing.TB) string {
 			return f[2]
 		}
 	}
-	missing(t, "images are made of Debian's packages: apt knows no site with main of %s", release)
+	missing(t, "what machines run is made of Debian's packages: apt knows no site with main of %s", release)
 	return ""
 }
 
@@ -76,7 +76,7 @@ func (a *archive) get(t testing.TB, args ...string) {
 	cmd := exec.CommandContext(t.Context(), "apt-get", append(append([]string{"-q", "-y"}, a.options...), args...)...)
 	cmd.Dir = a.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		missing(t, "images are made of Debian's packages, which cannot be had: apt-get %s: %v\n%s", strings.Join(args, " "), err, out)
+		missing(t, "what machines run is made of Debian's packages, which cannot be had: apt-get %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
 
@@ -111,7 +111,7 @@ func debian(t testing.TB, name string, packages ...string) string {
 	return harness.Cached(t, name+".tar", key, func(to string) {
 		files := []File{{Path: "lib", Symlink: "usr/lib"}, {Path: "lib64", Symlink: "usr/lib64"}}
 		seen := map[string]bool{}
-		for _, deb := range openArchive(t, "deb").packages(t, packages...) {
+		for _, deb := range openArchive(t, debianRelease, "deb").packages(t, packages...) {
 			all, err := unpack(t, deb)
 			if err != nil {
 				t.Fatalf("%s: %v", deb, err)

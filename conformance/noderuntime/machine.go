@@ -31,7 +31,9 @@ type Machine struct {
 	files   string // its files, as seen from outside
 	holder  *Process
 	running []*Process
-	runtime *Process // containerd, once it was started
+	runtime *Process // once it was started
+	socket  string   // where it listens
+	command []string // it is started by
 }
 
 // NewMachine attaches a machine to the fabric. It ends, with all that runs in it, before the test does.

@@ -89,7 +89,7 @@ func TestMachine(t *testing.T) {
 	fabric.Registry.Add(t, Pause(t))
 	fabric.Registry.Add(t, Busybox(t))
 	m := fabric.NewMachine(t, "one")
-	m.Containerd(t)
+	m.Runtime(t, Chosen(t))
 	m.Bridge(t, "10.244.1.0/24")
 	service, images := m.CRI(t)
 	if _, err := images.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: "registry.k8s.io/nothing:1"}, nil, nil); err == nil {
@@ -175,7 +175,7 @@ func TestNothingLeft(t *testing.T) {
 		fabric.Registry.Add(t, Busybox(t))
 		for i, name := range []string{"one", "two"} {
 			m := fabric.NewMachine(t, name)
-			m.Containerd(t)
+			m.Runtime(t, Chosen(t))
 			m.Bridge(t, fmt.Sprintf("10.244.%d.0/24", i+1))
 			service, images := m.CRI(t)
 			if _, err := images.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: BusyboxImage}, nil, nil); err != nil {

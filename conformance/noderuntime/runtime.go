@@ -14,56 +14,55 @@ import (
 	criclient "k8s.io/cri-client/pkg"
 )
 
-// Socket is where a machine's runtime listens, for programs in the machine.
+// Socket is where containerd listens, for programs in the machine.
 const Socket = "/run/containerd/containerd.sock"
 
-// containerdConfig is what differs from the defaults. Kubernetes' own tests look for the handler test-handler.
-const containerdConfig = `version = 4
-imports = []
-[plugins."io.containerd.nri.v1.nri"]
-  disable = true
-[plugins."io.containerd.internal.v1.opt"]
-  path = "/opt/containerd"
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "` + PauseImage + `"
-[plugins."io.containerd.cri.v1.images".registry]
-  config_path = "/etc/containerd/certs.d"
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = %t
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    runtime_path = "/opt/bin/containerd-shim-runc-v2"
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-      BinaryName = "/opt/bin/runc"
-      SystemdCgroup = false
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.test-handler]
-      runtime_type = "io.containerd.runc.v2"
-      runtime_path = "/opt/bin/containerd-shim-runc-v2"
-      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.test-handler.options]
-        BinaryName = "/opt/bin/runc"
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["/opt/cni/bin"]
-    conf_dir = "/etc/cni/net.d"
-`
+// Kind is which runtime a machine has.
+type Kind string
 
-// mirror sends runtimes to the fabric's registry, whatever registry an image's name begins with.
-const mirror = `[host."http://` + Gateway + ":" + registryPort + `"]
-  capabilities = ["pull", "resolve"]
-`
+// Kinds of runtimes.
+const (
+	Containerd    Kind = "containerd"
+	OldContainerd Kind = "containerd-1.6"
+	CRIO          Kind = "crio"
+)
 
-// Containerd installs containerd with runc and the CNI plugins, and starts it. It has no network for pods yet: that is up to an
-// agent, or to Bridge.
-func (m *Machine) Containerd(t testing.TB) {
+// Chosen is the runtime that tests run on: the one that ROWLOCK_TEST_RUNTIME names, or else containerd.
+func Chosen(t testing.TB) Kind {
 	t.Helper()
-	for _, program := range []string{containerd(t, "containerd"), containerd(t, "containerd-shim-runc-v2"), runc(t)} {
+	switch kind := Kind(os.Getenv("ROWLOCK_TEST_RUNTIME")); kind {
+	case Containerd, OldContainerd, CRIO:
+		return kind
+	case "":
+		return Containerd
+	default:
+		t.Fatalf("ROWLOCK_TEST_RUNTIME is %q, which is none of %s, %s, %s", kind, Containerd, OldContainerd, CRIO)
+		return ""
+	}
+}
+
+// Runtime installs a runtime of a kind with all that it takes, and starts it.
+func (m *Machine) Runtime(t testing.TB, kind Kind) {
+	t.Helper()
+	switch kind {
+	case CRIO:
+		m.CRIO(t)
+	case OldContainerd:
+		m.OldContainerd(t)
+	default:
+		m.Containerd(t)
+	}
+}
+
+// installRuntime puts a runtime's programs into the machine, and the CNI plugins.
+func (m *Machine) installRuntime(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
 		m.Install(t, program)
 	}
 	for _, program := range plugins(t) {
 		m.Install(t, program, "opt/cni/bin")
 	}
-	m.write(t, "/etc/containerd/config.toml", fmt.Sprintf(containerdConfig, !mayRaise()))
-	m.write(t, "/etc/containerd/certs.d/_default/hosts.toml", mirror)
-	m.StartRuntime(t)
 }
 
 // mayRaise tells whether processes here can be made less likely to be killed for want of memory.
@@ -82,7 +81,7 @@ func mayRaise() bool {
 // StartRuntime starts the runtime, at first or after it was stopped, and waits until it answers.
 func (m *Machine) StartRuntime(t testing.TB) {
 	t.Helper()
-	m.runtime = m.Start(t, "/opt/bin/containerd", "--config", "/etc/containerd/config.toml")
+	m.runtime = m.Start(t, m.command[0], m.command[1:]...)
 	deadline := time.Now().Add(time.Minute)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -96,7 +95,7 @@ func (m *Machine) StartRuntime(t testing.TB) {
 			return
 		}
 		if m.runtime.Ended() || time.Now().After(deadline) {
-			t.Fatalf("containerd on %s does not answer: %v\n%s", m.Name, err, m.runtime.Tail(40))
+			t.Fatalf("%s on %s does not answer: %v\n%s", m.command[0], m.Name, err, m.runtime.Tail(40))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -140,7 +139,7 @@ for link in $(ls /sys/class/net | grep '^veth'); do ip link delete "$link" || tr
 }
 
 // Endpoint is the runtime's, from outside the machine.
-func (m *Machine) Endpoint() string { return "unix://" + m.Path(Socket) }
+func (m *Machine) Endpoint() string { return "unix://" + m.Path(m.socket) }
 
 // CRI connects to the runtime from outside the machine.
 func (m *Machine) CRI(t testing.TB) (internalapi.RuntimeService, internalapi.ImageManagerService) {

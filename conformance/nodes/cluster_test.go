@@ -81,7 +81,7 @@ func (c *cluster) add(t *testing.T, name string) *node {
 func (c *cluster) prepare(t *testing.T, name string) *node {
 	t.Helper()
 	n := &node{Machine: c.fabric.NewMachine(t, name)}
-	n.Containerd(t)
+	n.Runtime(t, noderuntime.Chosen(t))
 	n.Install(t, harness.Rowlock(t))
 	n.join = noderuntime.JoinFlags(t, c.server)
 	return n

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rowlock-io/rowlock/conformance/noderuntime"
 )
 
 // TestJoin: a machine with a token becomes a node, says what it is, and stays the same node when its agent comes again without the
@@ -20,7 +22,8 @@ func TestJoin(t *testing.T) {
 		joined, err = c.CoreV1().Nodes().Get(ctx, "one", metav1.GetOptions{})
 		return err == nil && len(joined.Spec.PodCIDRs) > 0 && len(joined.Status.Conditions) > 0, nil
 	})
-	if got := joined.Status.NodeInfo.ContainerRuntimeVersion; !strings.HasPrefix(got, "containerd://2.") {
+	want := map[noderuntime.Kind]string{noderuntime.Containerd: "containerd://2.", noderuntime.OldContainerd: "containerd://1.6.", noderuntime.CRIO: "cri-o://1."}
+	if got := joined.Status.NodeInfo.ContainerRuntimeVersion; !strings.HasPrefix(got, want[noderuntime.Chosen(t)]) {
 		t.Errorf("the runtime is %s", got)
 	}
 	for _, a := range joined.Status.Addresses {

@@ -133,6 +133,9 @@ func (r *runtimeServer) StartContainer(_ context.Context, req *runtimeapi.StartC
 		c.status.State, c.status.StartedAt, c.status.FinishedAt = runtimeapi.ContainerState_CONTAINER_EXITED, t, t
 		c.status.ExitCode, c.status.Reason, c.status.Message = 128, "StartError", c.life.Start.Error()
 		r.event(c.status.Id, r.sandboxes[c.sandbox], runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+		if r.Profile.ForgetsFailedStarts {
+			r.remove(c)
+		}
 		return nil, c.life.Start
 	}
 	r.live(c)

@@ -66,6 +66,8 @@ func (r *runtimeServer) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRe
 	switch {
 	case ctx.Err() != nil:
 		return nil, status.FromContextError(ctx.Err()).Err()
+	case limited.Err() != nil && r.Profile.ExecTimeoutIsExit:
+		return &runtimeapi.ExecSyncResponse{Stderr: []byte("command timed out"), ExitCode: -1}, nil
 	case limited.Err() != nil:
 		return nil, status.Errorf(codes.DeadlineExceeded, "failed to exec in container: timeout %ds exceeded: context deadline exceeded", req.Timeout)
 	case err != nil:

@@ -33,7 +33,7 @@ const (
 // Profile is which runtime it behaves like, where they differ.
 type Profile struct {
 	Name, Version string
-	// Old: it does not speak v1 of the CRI.
+	// Old: it speaks v1alpha2 of the CRI only, as runtimes did before.
 	Old bool
 	// CgroupDriver is what RuntimeConfig says; nil: there is no such method.
 	CgroupDriver *runtimeapi.CgroupDriver
@@ -42,6 +42,14 @@ type Profile struct {
 	StrictPID bool
 	// PullsDigests: PullImage answers with a digest of the repository, which is not the image's id.
 	PullsDigests bool
+	// PlainIDs: ids of images do not say of which algorithm they are.
+	PlainIDs bool
+	// ForgetsFailedStarts: a container that could not be started is gone.
+	ForgetsFailedStarts bool
+	// ExecTimeoutIsExit: a process that takes too long in ExecSync has ended with -1, and that is no error.
+	ExecTimeoutIsExit bool
+	// LoopbackFirst: the first of a pod's network interfaces, and so the default one of its statistics, is lo.
+	LoopbackFirst bool
 	// Zone ends the stamps of log lines.
 	Zone string
 	// Conditions are those besides RuntimeReady and NetworkReady.
@@ -73,8 +81,8 @@ func OldContainerd() Profile {
 func CRIO() Profile {
 	driver := runtimeapi.CgroupDriver_CGROUPFS
 	return Profile{
-		Name: "cri-o", Version: "1.34.0", CgroupDriver: &driver, Events: EventsEnd, StrictPID: true, PullsDigests: true,
-		Zone: "+00:00", PodStats: true, Leftovers: true,
+		Name: "cri-o", Version: "1.34.0", CgroupDriver: &driver, Events: EventsEnd, StrictPID: true, PullsDigests: true, PlainIDs: true,
+		ForgetsFailedStarts: true, ExecTimeoutIsExit: true, LoopbackFirst: true, Zone: "+00:00", PodStats: true, Leftovers: true,
 	}
 }
 
@@ -162,7 +170,9 @@ func (r *Runtime) Start() {
 		r.t.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.UnaryInterceptor(r.unary), grpc.StreamInterceptor(r.stream))
-	if !r.Profile.Old {
+	if r.Profile.Old {
+		server.RegisterService(&old, &runtimeServer{Runtime: r})
+	} else {
 		runtimeapi.RegisterRuntimeServiceServer(server, &runtimeServer{Runtime: r})
 		runtimeapi.RegisterImageServiceServer(server, &imageServer{Runtime: r})
 	}

@@ -51,8 +51,18 @@ func (r *Runtime) AddImage(images ...*runtimeapi.Image) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, i := range images {
+		i = r.named(i)
 		r.images[i.Id] = i
 	}
+}
+
+// named is an image with its id as this runtime writes it.
+func (r *Runtime) named(i *runtimeapi.Image) *runtimeapi.Image {
+	if r.Profile.PlainIDs {
+		i = clone(i)
+		i.Id = strings.TrimPrefix(i.Id, "sha256:")
+	}
+	return i
 }
 
 // AddImages has images of these names be there.
@@ -175,7 +185,7 @@ func (r *imageServer) PullImage(_ context.Context, req *runtimeapi.PullImageRequ
 			return nil, status.Errorf(codes.Unknown, "failed to pull and unpack image %q: failed to resolve reference %q: %v", name, name, err)
 		}
 	}
-	i := clone(o.Image)
+	i := clone(r.named(o.Image))
 	if i.Spec == nil {
 		i.Spec = &runtimeapi.ImageSpec{}
 	}

@@ -51,6 +51,10 @@ func (r *Runtime) podStats(s *sandbox) *runtimeapi.PodSandboxStats {
 			Process: &runtimeapi.ProcessUsage{Timestamp: t, ProcessCount: value(0)},
 		},
 	}
+	if n := out.Linux.Network; r.Profile.LoopbackFirst {
+		n.Interfaces = []*runtimeapi.NetworkInterfaceUsage{n.DefaultInterface}
+		n.DefaultInterface = &runtimeapi.NetworkInterfaceUsage{Name: "lo", RxBytes: value(0), TxBytes: value(0), RxErrors: value(0), TxErrors: value(0)}
+	}
 	for _, c := range r.containers {
 		if c.sandbox != s.id || c.status.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 			continue

@@ -64,7 +64,7 @@ func TestRuntimes(t *testing.T) {
 				if n := len(fake.Calls("PullImage")); n != tc.pulls || reason != tc.err || (err == nil) != (tc.err == "") {
 					t.Errorf("%d: %d pulls, %v; want %d, %s", i, n, err, tc.pulls, tc.err)
 				}
-				if err == nil && (got.Ref != web.Id || got.UID == nil || *got.UID != 1000) {
+				if err == nil && (got.Ref != fake.Images()[0].Id || got.UID == nil || *got.UID != 1000) {
 					t.Errorf("%d: image is %+v", i, got)
 				}
 			}

@@ -18,10 +18,16 @@ import (
 	"github.com/rowlock-io/rowlock/agents/node/runtime"
 )
 
-// TestExec runs commands through the CRI.
+// TestExec runs commands through the CRI of runtimes that say in different ways that one took too long.
 func TestExec(t *testing.T) {
 	t.Parallel()
-	fake := fakecri.Start(t, fakecri.Containerd())
+	t.Run("containerd", func(t *testing.T) { execs(t, fakecri.Containerd(), `command timed out: "hangs" timed out after 1s`) })
+	t.Run("CRI-O", func(t *testing.T) { execs(t, fakecri.CRIO(), "command timed out") })
+}
+
+func execs(t *testing.T, profile fakecri.Profile, late string) {
+	t.Parallel()
+	fake := fakecri.Start(t, profile)
 	fake.AddImages("web")
 	fake.Script("c", fakecri.Life{Exec: func(ctx context.Context, p *fakecri.Process) (int32, error) {
 		switch p.Cmd[0] {
@@ -65,7 +71,7 @@ func TestExec(t *testing.T) {
 		"exit 1": {command: []string{"say", "$(WHO)", "too"}, want: results.Failure, event: "Warning Unhealthy Liveness probe failed: [you too]!!!", length: 10<<10 + len("Warning Unhealthy Liveness probe failed: ")},
 		"too long": {
 			command: []string{"hangs"}, want: results.Failure,
-			event: `Warning Unhealthy Liveness probe failed: command timed out: "hangs" timed out after 1s`,
+			event: "Warning Unhealthy Liveness probe failed: " + late,
 		},
 		"missing": {
 			command: []string{"missing"}, want: results.Failure, wrong: true,

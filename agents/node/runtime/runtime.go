@@ -108,7 +108,7 @@ func dial(ctx context.Context, endpoint string, o Options) (*Runtime, error) {
 	}
 	service, err := criclient.NewRemoteRuntimeService(answer, endpoint, o.Timeout, nil, false)
 	if err != nil {
-		return nil, explain(endpoint, o.Answer, err)
+		return nil, explain(answer, endpoint, o.Answer, err)
 	}
 	if o.Around != nil {
 		service = o.Around(service)
@@ -119,13 +119,13 @@ func dial(ctx context.Context, endpoint string, o Options) (*Runtime, error) {
 	}
 	if r.images, err = criclient.NewRemoteImageService(answer, o.ImageEndpoint, o.Timeout, nil, false); err != nil {
 		_ = service.Close(ctx)
-		return nil, explain(o.ImageEndpoint, o.Answer, err)
+		return nil, explain(answer, o.ImageEndpoint, o.Answer, err)
 	}
 	if o.AroundImages != nil {
 		r.images = o.AroundImages(r.images)
 	}
 	if err := r.learn(answer, o.CgroupDriver); err != nil {
-		return nil, errors.Join(explain(endpoint, o.Answer, err), r.Close(ctx))
+		return nil, errors.Join(explain(answer, endpoint, o.Answer, err), r.Close(ctx))
 	}
 	o.Log.Info("Reached the container runtime", "endpoint", endpoint, "name", r.name, "version", r.version, "cgroupDriver", r.driver)
 	return r, nil

@@ -7,11 +7,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/rowlock-io/rowlock/agents/node/fakecri"
@@ -86,7 +88,7 @@ func TestDialErrors(t *testing.T) {
 	}
 	defer mute.Close() //nolint:errcheck // a test's
 	old := fakecri.Containerd()
-	old.Old = true
+	old.Old, old.Version = true, "1.5.18"
 	left, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(dir, "left"))
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +110,9 @@ func TestDialErrors(t *testing.T) {
 		{"nobody listens", "unix://" + filepath.Join(dir, "left"), runtime.ErrMissing, "nobody listens"},
 		{"mute", "unix://" + filepath.Join(dir, "mute"), runtime.ErrHangs, "within 300ms"},
 		{"hangs", hangs.Endpoint(), runtime.ErrHangs, "within 300ms"},
-		{"old", fakecri.Start(t, old).Endpoint(), runtime.ErrOld, "containerd has v1 since 1.6"},
+		{"old", fakecri.Start(t, old).Endpoint(), runtime.ErrOld, "containerd 1.5.18 at "},
+		{"old", fakecri.Start(t, old).Endpoint(), runtime.ErrOld, " speaks v1alpha2 only; containerd has v1 since 1.6"},
+		{"none", none(t), runtime.ErrOld, "has no CRI; that of containerd is a plug-in"},
 		{"strange", strange.Endpoint(), nil, "a strange thing"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -193,13 +197,38 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// none is where something listens that speaks gRPC, but not of containers.
+func none(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "none") //nolint:usetesting // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "sock")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, done := grpc.NewServer(), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l) // until it is stopped
+	}()
+	t.Cleanup(func() {
+		server.Stop()
+		<-done
+		_ = os.RemoveAll(dir)
+	})
+	return "unix://" + socket
+}
+
 func TestFind(t *testing.T) {
 	t.Parallel()
 	fake := fakecri.Start(t, fakecri.Containerd())
-	if got, found := runtime.Find([]string{"/does/not/exist", fake.Socket()}); !found || got != fake.Endpoint() {
-		t.Errorf("found %q (%v), want %q", got, found, fake.Endpoint())
+	if got := runtime.Find("/", []string{"/does/not/exist", fake.Socket(), "/"}); !slices.Equal(got, []string{fake.Endpoint()}) {
+		t.Errorf("found %q, want %q", got, fake.Endpoint())
 	}
-	if got, found := runtime.Find([]string{"/does/not/exist", "/"}); found {
-		t.Errorf("found %q, want none", got)
+	if got := runtime.Find(filepath.Dir(fake.Socket()), []string{filepath.Base(fake.Socket())}); !slices.Equal(got, []string{fake.Endpoint()}) {
+		t.Errorf("found %q below its directory, want %q", got, fake.Endpoint())
 	}
 }

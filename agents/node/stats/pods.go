@@ -281,6 +281,9 @@ func pressure(from *runtimeapi.PsiStats) *statsapi.PSIStats {
 	return &statsapi.PSIStats{Full: data(from.Full), Some: data(from.Some)}
 }
 
+// loopback is the interface by which a pod speaks to itself.
+const loopback = "lo"
+
 func podNetwork(from *runtimeapi.NetworkUsage) *statsapi.NetworkStats {
 	if from == nil {
 		return nil
@@ -290,8 +293,12 @@ func podNetwork(from *runtimeapi.NetworkUsage) *statsapi.NetworkStats {
 			Name: i.GetName(), RxBytes: value(i.GetRxBytes()), RxErrors: value(i.GetRxErrors()), TxBytes: value(i.GetTxBytes()), TxErrors: value(i.GetTxErrors()),
 		}
 	}
-	s := &statsapi.NetworkStats{Time: metav1.Unix(0, from.Timestamp), InterfaceStats: one(from.DefaultInterface)}
-	for _, i := range from.Interfaces {
+	first, others := from.DefaultInterface, from.Interfaces
+	if first.GetName() == loopback && len(others) > 0 { // CRI-O means the first that there is
+		first, others = others[0], append([]*runtimeapi.NetworkInterfaceUsage{first}, others[1:]...)
+	}
+	s := &statsapi.NetworkStats{Time: metav1.Unix(0, from.Timestamp), InterfaceStats: one(first)}
+	for _, i := range others {
 		s.Interfaces = append(s.Interfaces, one(i))
 	}
 	return s

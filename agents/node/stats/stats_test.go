@@ -146,7 +146,9 @@ func start(t *testing.T, cri *runtime.Runtime, logs, name string, containers ...
 // A pod's figures are the runtime's, or what those of its containers add up to.
 func TestPods(t *testing.T) {
 	t.Parallel()
-	for name, profile := range map[string]fakecri.Profile{"of pods": fakecri.Containerd(), "of containers": fakecri.OldContainerd()} {
+	for name, profile := range map[string]fakecri.Profile{
+		"of pods": fakecri.Containerd(), "of containers": fakecri.OldContainerd(), "of pods, from CRI-O": fakecri.CRIO(),
+	} {
 		fake, cri := newRuntime(t, profile)
 		fake.Script("over", fakecri.Life{Runs: fakecri.AtOnce})
 		logs, volume := t.TempDir(), tree(t, map[string]string{"a": "a", "b/c": "c"})
@@ -196,7 +198,7 @@ func TestPods(t *testing.T) {
 		if got, least := *pod.EphemeralStorage.UsedBytes, 2*fakecri.WrittenBytes+10000+*pod.VolumeStats[0].UsedBytes; got < least {
 			t.Errorf("%s: it takes %d bytes, want at least %d", name, got, least)
 		}
-		if (pod.Network != nil) != profile.PodStats || pod.Network != nil && *pod.Network.RxBytes != fakecri.Received {
+		if (pod.Network != nil) != profile.PodStats || pod.Network != nil && (*pod.Network.RxBytes != fakecri.Received || pod.Network.Name != "eth0") {
 			t.Errorf("%s: network %+v", name, pod.Network)
 		}
 		node := summary.Node
