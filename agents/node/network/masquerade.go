@@ -79,6 +79,9 @@ func (n *Network) setTable(ctx context.Context, family knftables.Family, own, al
 	for _, p := range own {
 		tx.Add(&knftables.Rule{Chain: chain, Rule: knftables.Concat(ip, "saddr", p.String(), ip, "daddr", "!=", "@pods", "masquerade fully-random")})
 	}
+	if family == knftables.IPv4Family {
+		throughLoopback(tx, chain)
+	}
 	if err := nft.Run(ctx, tx); err != nil {
 		return fmt.Errorf("nftables, table %s %s: %w", family, table, err)
 	}

@@ -219,6 +219,9 @@ func (n *Network) apply(ctx context.Context, nodes []podnetwork.Network, unknown
 			n.applied, n.appliedAt = key, time.Now()
 		}
 	}
+	if n.applied != "" {
+		n.routeLoopback()
+	}
 	return n.writeConfiguration(self)
 }
 

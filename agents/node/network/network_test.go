@@ -192,10 +192,13 @@ func TestMasquerade(t *testing.T) {
 	}
 	want := strings.TrimSpace(`
 add table ip rowlock-pods { comment "pod network of rowlock's agent" ; }
+add chain ip rowlock-pods input { type filter hook input priority 0 ; }
 add chain ip rowlock-pods postrouting { type nat hook postrouting priority 100 ; }
 add set ip rowlock-pods pods { type ipv4_addr ; flags interval ; auto-merge ; comment "all nodes' pods" ; }
+add rule ip rowlock-pods input iifname rowlock0 ip daddr 127.0.0.0/8 ct state != { established, related } drop
 add rule ip rowlock-pods postrouting ip daddr 224.0.0.0/4 return
 add rule ip rowlock-pods postrouting ip saddr 10.244.0.0/24 ip daddr != @pods masquerade fully-random
+add rule ip rowlock-pods postrouting oifname rowlock0 ip saddr 127.0.0.0/8 masquerade
 add element ip rowlock-pods pods { 10.244.0.0/24 }
 add element ip rowlock-pods pods { 10.244.1.0/24 }`)
 	if diff := cmp.Diff(want, strings.TrimSpace(fakes[knftables.IPv4Family].Dump())); diff != "" {
@@ -225,7 +228,7 @@ func TestNft(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules, err := nft.ListRules(t.Context(), "postrouting")
-	if err != nil || len(rules) != 2 {
+	if err != nil || len(rules) != 3 {
 		t.Errorf("the rules are %v, %v", rules, err)
 	}
 	if err := n.unmasquerade(t.Context()); err != nil {
