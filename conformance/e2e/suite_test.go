@@ -90,7 +90,7 @@ func (s *suite) startMachines(t *testing.T) stage {
 	var machines []*noderuntime.Machine
 	for i := range s.group.real {
 		m := fabric.NewMachine(t, "node-"+strconv.Itoa(i+1))
-		m.Containerd(t)
+		m.Runtime(t, noderuntime.Chosen(t))
 		m.Install(t, harness.Rowlock(t))
 		here.logs[m.Name+".log"] = m.StartAgent(t, join...).Log
 		machines = append(machines, m)

@@ -20,6 +20,8 @@ monitor_path = "/opt/bin/conmon"
 monitor_cgroup = "pod"
 [crio.runtime.runtimes.test-handler]
 inherit_default_runtime = true
+monitor_path = "/opt/bin/conmon"
+monitor_cgroup = "pod"
 [crio.image]
 pause_image = "` + PauseImage + `"
 signature_policy = "/etc/containers/policy.json"

@@ -61,7 +61,7 @@ func TestBusybox(t *testing.T) {
 	fabric.Registry.Add(t, Pause(t))
 	fabric.Registry.Add(t, Busybox(t))
 	m := fabric.NewMachine(t, "one")
-	m.Containerd(t)
+	m.Runtime(t, Chosen(t))
 	m.Bridge(t, "10.244.1.0/24")
 	got := strings.Fields(output(t, m, BusyboxImage, "env", &runtimeapi.ContainerConfig{
 		Command: []string{"sh", "-c", "/usr/bin/env; id; wget -T 1 -O - http://127.0.0.1:9/"},
@@ -82,7 +82,7 @@ func TestImages(t *testing.T) {
 	fabric := NewFabric(t)
 	fabric.Registry.Add(t, Pause(t))
 	m := fabric.NewMachine(t, "one")
-	m.Containerd(t)
+	m.Runtime(t, Chosen(t))
 	m.Bridge(t, "10.244.1.0/24")
 	for _, test := range []struct {
 		image   string
