@@ -81,6 +81,9 @@ func (r *runtimeServer) CreateContainer(_ context.Context, req *runtimeapi.Creat
 			return nil, status.Errorf(codes.Unknown, "pod level PID namespace requested for the container, but pod sandbox was not similarly configured, and does not have an infra container")
 		}
 	}
+	if r.Profile.WantsUserImage && config.GetImage().GetUserSpecifiedImage() == "" {
+		return nil, status.Error(codes.Unknown, "user specified image not specified, cannot verify image signature")
+	}
 	life := r.life(config.Metadata.Name)
 	if life.Create != nil {
 		return nil, life.Create

@@ -40,6 +40,8 @@ type Profile struct {
 	Events       Events
 	// StrictPID: a container's PID namespace must be asked for as its pod's was.
 	StrictPID bool
+	// WantsUserImage: a container's image has to be said as the user did, too.
+	WantsUserImage bool
 	// PullsDigests: PullImage answers with a digest of the repository, which is not the image's id.
 	PullsDigests bool
 	// PlainIDs: ids of images do not say of which algorithm they are.
@@ -81,7 +83,7 @@ func OldContainerd() Profile {
 func CRIO() Profile {
 	driver := runtimeapi.CgroupDriver_CGROUPFS
 	return Profile{
-		Name: "cri-o", Version: "1.34.0", CgroupDriver: &driver, Events: EventsEnd, StrictPID: true, PullsDigests: true, PlainIDs: true,
+		Name: "cri-o", Version: "1.34.0", CgroupDriver: &driver, Events: EventsEnd, StrictPID: true, WantsUserImage: true, PullsDigests: true, PlainIDs: true,
 		ForgetsFailedStarts: true, ExecTimeoutIsExit: true, LoopbackFirst: true, Zone: "+00:00", PodStats: true, Leftovers: true,
 	}
 }

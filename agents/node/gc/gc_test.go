@@ -91,7 +91,7 @@ func (r *rig) run(t *testing.T, id string, attempts int, image string, mounts ..
 	}
 	for n := range attempts {
 		config := &runtimeapi.ContainerConfig{
-			Metadata: &runtimeapi.ContainerMetadata{Name: "main", Attempt: uint32(n)}, Image: &runtimeapi.ImageSpec{Image: image}, Labels: labels,
+			Metadata: &runtimeapi.ContainerMetadata{Name: "main", Attempt: uint32(n)}, Image: &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: image}, Labels: labels,
 			LogPath: "main/" + string(rune('0'+n)) + ".log", Mounts: mounts,
 		}
 		c, err := s.CreateContainer(t.Context(), sandbox, config, pod)

@@ -96,7 +96,7 @@ func (r *rig) pod(t *testing.T, id types.UID, life fakecri.Life, config *runtime
 	if config == nil {
 		config = &runtimeapi.ContainerConfig{}
 	}
-	config.Metadata, config.Image, config.Labels = &runtimeapi.ContainerMetadata{Name: "main"}, &runtimeapi.ImageSpec{Image: "busybox"}, labels
+	config.Metadata, config.Image, config.Labels = &runtimeapi.ContainerMetadata{Name: "main"}, &runtimeapi.ImageSpec{Image: "busybox", UserSpecifiedImage: "busybox"}, labels
 	s := r.runtime.Service()
 	sandbox, err := s.RunPodSandbox(t.Context(), pod, "")
 	if err != nil {

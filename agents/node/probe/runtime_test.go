@@ -51,7 +51,7 @@ func execs(t *testing.T, profile fakecri.Profile, late string) {
 		t.Fatal(err)
 	}
 	id, err := r.Service().CreateContainer(t.Context(), sandbox, &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: "c"}, Image: &runtimeapi.ImageSpec{Image: "web"}, LogPath: "c.log",
+		Metadata: &runtimeapi.ContainerMetadata{Name: "c"}, Image: &runtimeapi.ImageSpec{Image: "web", UserSpecifiedImage: "web"}, LogPath: "c.log",
 	}, config)
 	if err != nil {
 		t.Fatal(err)

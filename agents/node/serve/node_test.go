@@ -262,7 +262,7 @@ func (n *node) run(pod *corev1.Pod) string {
 	}
 	name := pod.Spec.Containers[0].Name
 	config := &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: name}, Image: &runtimeapi.ImageSpec{Image: "busybox"}, LogPath: name + "/0.log",
+		Metadata: &runtimeapi.ContainerMetadata{Name: name}, Image: &runtimeapi.ImageSpec{Image: "busybox", UserSpecifiedImage: "busybox"}, LogPath: name + "/0.log",
 		Labels: map[string]string{"io.kubernetes.container.name": name}, Tty: pod.Spec.Containers[0].TTY,
 	}
 	for k, v := range labels {

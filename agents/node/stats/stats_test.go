@@ -132,7 +132,7 @@ func start(t *testing.T, cri *runtime.Runtime, logs, name string, containers ...
 	}
 	for _, c := range containers {
 		id, err := cri.Service().CreateContainer(t.Context(), sandbox, &runtimeapi.ContainerConfig{
-			Metadata: &runtimeapi.ContainerMetadata{Name: c}, Image: &runtimeapi.ImageSpec{Image: "busybox"}, LogPath: c + "/0.log",
+			Metadata: &runtimeapi.ContainerMetadata{Name: c}, Image: &runtimeapi.ImageSpec{Image: "busybox", UserSpecifiedImage: "busybox"}, LogPath: c + "/0.log",
 		}, config)
 		if err == nil {
 			err = cri.Service().StartContainer(t.Context(), id)
