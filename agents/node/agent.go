@@ -244,7 +244,8 @@ func (a *Agent) makePods() error {
 	a.workers = worker.New(worker.Config{
 		Node: &cri.Node{
 			MemoryCapacity: memoryCapacity(), PodLogs: cfg.PodLogs, SeccompRoot: filepath.Join(cfg.DataDir, "seccomp"),
-			SeccompDefault: cfg.SeccompDefault, CgroupV2: v2, SwapController: cri.SwapController(), NoCPUQuota: cfg.NoCPUQuota, KillGroup: v2,
+			SeccompDefault: cfg.SeccompDefault, CgroupV2: v2, SwapController: cri.SwapController(), NoHugetlb: !cri.HugetlbController(),
+			NoCPUQuota: cfg.NoCPUQuota, KillGroup: v2,
 		},
 		Links: cfg.ContainerLogs, RuntimeName: a.runtime.Name(), Runtime: a.runtime.Service(), Observer: observer{a.observer},
 		Images: images{a.images}, Environment: environment{a}, Volumes: podVolumes{a.volumes, a.users}, Objects: a.objects, Hooks: hooks{a.hooks},

@@ -153,7 +153,7 @@ func (m *Machine) CRI(t testing.TB) (internalapi.RuntimeService, internalapi.Ima
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = service.Close(ctx) })
+	t.Cleanup(func() { _, _ = service.Close(ctx), images.Close(ctx) })
 	return service, images
 }
 

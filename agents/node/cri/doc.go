@@ -21,6 +21,7 @@ type Node struct {
 	SeccompDefault bool   // the runtime's profile where a pod names none
 	CgroupV2       bool
 	SwapController bool // the kernel counts swap
+	NoHugetlb      bool // the kernel does not count huge pages
 	NoCPUQuota     bool // CPU limits are not enforced
 	KillGroup      bool // all processes of a container die when one runs out of memory (cgroup v2)
 }

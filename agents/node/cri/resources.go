@@ -3,6 +3,8 @@ package cri
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	libcontainer "github.com/opencontainers/cgroups"
 	corev1 "k8s.io/api/core/v1"
@@ -61,8 +63,12 @@ func (n *Node) resources(request, limit, memory *resource.Quantity) *runtimeapi.
 	return r
 }
 
-// hugepages are none of each size, but where the container has a limit, or else the pod.
+// hugepages are none of each size, but where the container has a limit, or else the pod. Where nothing counts them, CRI-O would fail
+// for being asked to.
 func (c *Container) hugepages() []*runtimeapi.HugepageLimit {
+	if c.NoHugetlb {
+		return nil
+	}
 	wanted := map[string]uint64{}
 	read := func(list corev1.ResourceList) {
 		for name, q := range list {
@@ -126,4 +132,14 @@ func SwapController() bool {
 	}
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// HugetlbController tells whether cgroups count huge pages.
+func HugetlbController() bool {
+	if !CgroupV2() {
+		_, err := libcontainer.FindCgroupMountpoint("", "hugetlb")
+		return err == nil
+	}
+	controllers, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil && slices.Contains(strings.Fields(string(controllers)), "hugetlb")
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	libcontainer "github.com/opencontainers/cgroups"
 	corev1 "k8s.io/api/core/v1"
 	criclient "k8s.io/cri-client/pkg"
 	"k8s.io/utils/ptr"
@@ -48,5 +49,17 @@ func TestStrictRuntime(t *testing.T) {
 	}
 	if left := r.Leftovers(); len(left) > 0 {
 		t.Errorf("it left %v", left)
+	}
+}
+
+// TestNoHugetlb: huge pages are not limited where nothing counts them, which some runtimes fail for.
+func TestNoHugetlb(t *testing.T) {
+	t.Parallel()
+	spec := &corev1.Container{Name: "main", Image: "busybox"}
+	for _, none := range []bool{false, true} {
+		c := &cri.Container{Pod: &cri.Pod{Node: &cri.Node{NoHugetlb: none}, Pod: &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{*spec}}}}, Spec: spec}
+		if got, sizes := len(c.Resources().HugepageLimits), len(libcontainer.HugePageSizes()); none && got != 0 || !none && got != sizes {
+			t.Errorf("%v: %d limits of %d sizes", none, got, sizes)
+		}
 	}
 }
