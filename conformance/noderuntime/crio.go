@@ -2,6 +2,7 @@ package noderuntime
 
 import (
 	"fmt"
+	"os/exec"
 	"testing"
 )
 
@@ -44,6 +45,10 @@ insecure = true
 // agent, or to Bridge.
 func (m *Machine) CRIO(t testing.TB) {
 	t.Helper()
+	// Without it CRI-O 1.34 crashes when a pod ends that had a port of the node's.
+	if _, err := exec.LookPath("iptables"); err != nil {
+		missing(t, "CRI-O needs iptables, of Debian's package iptables")
+	}
 	lower := "runc"
 	programs := []string{crio(t), pinns(t), conmon(t), runc(t)}
 	if !mayRaise() {
