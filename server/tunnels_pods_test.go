@@ -111,7 +111,7 @@ func proxied(t *testing.T, kube kubernetes.Interface, path, want string) {
 
 // says answers with a text, the path, and the address that was called.
 func says(text string) http.HandlerFunc {
-	return func(w http.ResponseWriter, req *http.Request) { fmt.Fprintf(w, "%s at %s", text, req.URL.Path) }
+	return func(w http.ResponseWriter, req *http.Request) { _, _ = fmt.Fprintf(w, "%s at %s", text, req.URL.Path) }
 }
 
 // What listens on pods of a node that has a tunnel is reached over it, from whichever server.
