@@ -152,6 +152,7 @@ var (
 	}
 	having = map[string][]string{
 		"/stats/summary":    {`.*\.(psi|io|swap)\..*`, `\.pods\[\]\.(volume\[\]|process_stats)\..*`, `\.pods\[\]\.memory\.availableBytes`, `.*\.usageNanoCores`},
+		"/metrics":          {`rowlock_.*`},
 		"/metrics/cadvisor": {`container_(cpu_cfs|fs|memory|spec)_.*`},
 		"/configz":          {`.*\.(clusterDomain|maxParallelImagePulls|singleProcessOOMKill|swapBehavior)`},
 	}
