@@ -171,7 +171,7 @@ func (n *node) spent(b *testing.B) stretch {
 	if err != nil {
 		b.Fatal(err)
 	}
-	runtime, err := harness.Measure([]int{n.Runtime().PID()})
+	runtime, err := harness.Measure([]int{n.RuntimeProcess().PID()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -101,8 +101,8 @@ func (m *Machine) StartRuntime(t testing.TB) {
 	}
 }
 
-// Runtime is the runtime's process.
-func (m *Machine) Runtime() *Process { return m.runtime }
+// RuntimeProcess is the runtime's.
+func (m *Machine) RuntimeProcess() *Process { return m.runtime }
 
 // StopRuntime ends the runtime by a signal. Pods run on.
 func (m *Machine) StopRuntime(t testing.TB, sig syscall.Signal) {
