@@ -56,14 +56,14 @@ conformance: build
 images:
 	cd conformance && ROWLOCK_TEST_NODES=require go test ./noderuntime -vet=off -count=1 -v -timeout 90m -run '^TestImages$$' -args -all-images
 
-# Nodes on bad days, for many minutes: hostile pods, full disks, runtimes that hang, servers that are away.
+# Nodes on bad days, for many minutes, and what kubectl does with them less often: hostile pods, reboots, full disks, runtimes that hang, servers that are away.
 nodes-long: build
 	cd conformance && ROWLOCK_TEST_NODES=require ROWLOCK_NODES_LONG=1 ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test -vet=off -count=1 -v -timeout 60m ./nodes
 
-# An agent that is killed at random moments, ROUNDS times or a few more. ROWLOCK_NODES_SEED repeats a run.
-ROUNDS = 20
+# An agent that is killed at random moments, KILLS times or a few more. ROWLOCK_NODES_SEED repeats a run.
+KILLS = 20
 nodes-kill: build
-	cd conformance && ROWLOCK_TEST_NODES=require ROWLOCK_NODES_KILLS=$(ROUNDS) ROWLOCK_BINARY=$(CURDIR)/bin/rowlock \
+	cd conformance && ROWLOCK_TEST_NODES=require ROWLOCK_NODES_KILLS=$(KILLS) ROWLOCK_BINARY=$(CURDIR)/bin/rowlock \
 		go test -vet=off -count=1 -v -timeout 120m ./nodes -run 'TestKills$$'
 
 fuzz:

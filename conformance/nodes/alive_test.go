@@ -175,6 +175,7 @@ func TestStartsAlone(t *testing.T) {
 
 // TestReboot: a machine is started anew; its pods are the same ones, and their containers have run once more.
 func TestReboot(t *testing.T) {
+	long(t)
 	c := newServer(t)
 	n := c.join(t, "one")
 	c.kubectl(t, fmt.Sprintf(web, 2)+"---\n"+pod("once", "restartPolicy: Never\n  containers: [CONTAINER]")+"---\n"+

@@ -44,6 +44,7 @@ spec:
 // TestFigures: with nothing installed kubectl shows what nodes and pods use, and an autoscaler has a deployment grow while its pod works, and
 // shrink when it does not any more.
 func TestFigures(t *testing.T) {
+	long(t)
 	c := newServer(t, "--horizontal-pod-autoscaler-sync-period=2s", "--horizontal-pod-autoscaler-downscale-stabilization=1s",
 		"--horizontal-pod-autoscaler-cpu-initialization-period=1s", "--horizontal-pod-autoscaler-initial-readiness-delay=1s")
 	c.add(t, "one")

@@ -69,6 +69,7 @@ spec:
 
 // TestTools does with nodes and pods what is more than everyday.
 func TestTools(t *testing.T) {
+	long(t)
 	c := newCluster(t, "one", "two")
 	c.kubectl(t, app+"---"+slow, "apply", "-f", "-")
 	pod := c.ready(t, "app", 2)[0].Name
