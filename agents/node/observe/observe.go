@@ -198,8 +198,8 @@ func (o *Observer) Report(id types.UID) *cri.Report {
 	if p := o.pods[id]; p != nil {
 		return p.report
 	}
-	if o.listed.IsZero() {
-		return nil // it has not been asked
+	if _, looked := o.busy[id]; looked || o.listed.IsZero() {
+		return nil // it has not been asked, or has not answered
 	}
 	return &cri.Report{Runtime: o.Name, At: o.listed}
 }

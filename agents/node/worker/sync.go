@@ -117,7 +117,7 @@ func (p *worker) makeCgroup(pod *corev1.Pod) (err error) {
 // look is what the runtime has, as it is after what it was asked to do.
 func (p *worker) look(ctx context.Context, pod *corev1.Pod) (*kubecontainer.PodStatus, error) {
 	r := p.Observer.Report(p.uid)
-	if r == nil || !r.At.After(p.acted) {
+	if r == nil || p.have == nil || !r.At.After(p.acted) { // the first time for certain: a second sandbox would take the first one's place
 		var err error
 		if r, err = p.Observer.Refresh(ctx, p.uid); err != nil {
 			return nil, err
