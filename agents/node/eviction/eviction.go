@@ -30,6 +30,7 @@ import (
 	"k8s.io/kubernetes/pkg/kubelet/lifecycle"
 	kubetypes "k8s.io/kubernetes/pkg/kubelet/types"
 
+	"github.com/rowlock-io/rowlock/agents/node/pause"
 	"github.com/rowlock-io/rowlock/agents/node/podstatus"
 )
 
@@ -114,27 +115,16 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.settle(ctx, evicted)
 			continue
 		}
-		if !pause(ctx, every) {
+		if !pause.For(ctx, every) {
 			return nil
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 
 // settle waits until what pods used is given back.
 func (m *Manager) settle(ctx context.Context, pods []*corev1.Pod) {
 	for waited := time.Duration(0); waited < cleanUp; waited += cleanUpPoll {
-		if !pause(ctx, cleanUpPoll) || !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return !m.Finished(p.UID) }) {
+		if !pause.For(ctx, cleanUpPoll) || !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return !m.Finished(p.UID) }) {
 			return
 		}
 	}

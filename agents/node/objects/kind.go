@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/rowlock-io/rowlock/agents/node/pause"
 )
 
 type key struct{ namespace, name string }
@@ -118,7 +120,7 @@ func (k *kind[T]) first(ctx context.Context, it *item[T]) (object T, found bool,
 	// Who is to be allowed is known by the pods bound to the node, and who says so may hear of them a little later than the node.
 	var revision string
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		if object, found, revision, err = k.read(ctx, it.key); !apierrors.IsForbidden(err) || wait > time.Second || !sleep(ctx, wait) {
+		if object, found, revision, err = k.read(ctx, it.key); !apierrors.IsForbidden(err) || wait > time.Second || !pause.For(ctx, wait) {
 			break
 		}
 	}
@@ -241,7 +243,7 @@ func (k *kind[T]) follow(ctx context.Context, it *item[T], mine int, revision st
 			k.log.Debug("Watch ended", "resource", k.resource.Resource, "object", it.key, "error", err)
 			revision = "" // what the server knows is to be asked for again
 		}
-		if !sleep(ctx, wait/2+rand.N(wait/2)) {
+		if !pause.For(ctx, wait/2+rand.N(wait/2)) {
 			return
 		}
 	}
@@ -283,17 +285,5 @@ func (k *kind[T]) watch(ctx context.Context, it *item[T], mine int, revision str
 				return revision, errClosed
 			}
 		}
-	}
-}
-
-// sleep says whether the time has passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

@@ -14,6 +14,7 @@ import (
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 	"k8s.io/kubernetes/pkg/apis/scheduling"
 
+	"github.com/rowlock-io/rowlock/agents/node/pause"
 	"github.com/rowlock-io/rowlock/agents/node/podstatus"
 )
 
@@ -106,7 +107,7 @@ func (m *Manager) endGroup(ctx context.Context, period Period, pods []*corev1.Po
 	}
 	wg.Wait()
 	for slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return !m.Finished(p.UID) }) {
-		if !pause(ctx, poll) {
+		if !pause.For(ctx, poll) {
 			m.Log.Warn("Pods had not given back all that they used when their time was over", "pods", len(pods), "priority", period.Priority)
 			return
 		}

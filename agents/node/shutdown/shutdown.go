@@ -21,6 +21,7 @@ import (
 	"k8s.io/kubernetes/pkg/kubelet/lifecycle"
 	"k8s.io/kubernetes/pkg/kubelet/nodeshutdown/systemd"
 
+	"github.com/rowlock-io/rowlock/agents/node/pause"
 	"github.com/rowlock-io/rowlock/agents/node/podstatus"
 )
 
@@ -102,20 +103,9 @@ func (m *Manager) Run(ctx context.Context) error {
 			wait = firstRetry
 		}
 		m.Log.Warn("Shutdowns of the machine are not held up for pods to end", "error", err, "again", wait)
-		if !pause(ctx, wait) {
+		if !pause.For(ctx, wait) {
 			return nil
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 
@@ -249,7 +239,7 @@ func (m *Manager) delay(ctx context.Context, logind Logind) error {
 		return err
 	}
 	for i, wait := 0, firstReload; i < reloads; i, wait = i+1, 2*wait {
-		if i > 0 && !pause(ctx, wait/2) {
+		if i > 0 && !pause.For(ctx, wait/2) {
 			return ctx.Err()
 		}
 		if have, err = logind.CurrentInhibitDelay(); err != nil || have >= want {

@@ -22,6 +22,7 @@ import (
 	"k8s.io/kubernetes/pkg/kubelet/nodeshutdown/systemd"
 	"k8s.io/utils/ptr"
 
+	"github.com/rowlock-io/rowlock/agents/node/pause"
 	"github.com/rowlock-io/rowlock/agents/node/podstatus"
 )
 
@@ -109,7 +110,7 @@ func on(t *testing.T, l *logind, periods []Period, pods []*corev1.Pod, ends func
 			Changed: func() { l.say("changed") },
 			Kill: func(ctx context.Context, pod *corev1.Pod, why *podstatus.Evicted, grace *int64) error {
 				l.say("kill %s in %ds: %s %s %s=%s %s %d", pod.Name, *grace, why.Reason, why.Message, why.Condition.Type, why.Condition.Status, why.Condition.Reason, why.Condition.ObservedGeneration)
-				if !pause(ctx, ends(pod.Name)) {
+				if !pause.For(ctx, ends(pod.Name)) {
 					return ctx.Err()
 				}
 				mu.Lock()
