@@ -7,10 +7,9 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	internalapi "k8s.io/cri-api/pkg/apis"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	kubecontainer "k8s.io/kubernetes/pkg/kubelet/container"
 	kubetypes "k8s.io/kubernetes/pkg/kubelet/types"
 
+	"github.com/rowlock-io/rowlock/agents/node/cri"
 	"github.com/rowlock-io/rowlock/agents/node/metrics"
 	"github.com/rowlock-io/rowlock/agents/node/runtime"
 )
@@ -62,25 +61,12 @@ func (a *Agent) present() metrics.Present {
 	}
 	for _, report := range a.observer.Reports() {
 		for _, c := range report.Containers {
-			now.Containers[string(stateOf(c.State))]++
+			now.Containers[string(cri.State(c.State))]++
 		}
 	}
 	now.Desired, now.DesiredStatic = bySource(a.source.Pods())
 	now.Active, now.ActiveStatic = bySource(a.workers.Active())
 	return now
-}
-
-func stateOf(state runtimeapi.ContainerState) kubecontainer.State {
-	switch state {
-	case runtimeapi.ContainerState_CONTAINER_CREATED:
-		return kubecontainer.ContainerStateCreated
-	case runtimeapi.ContainerState_CONTAINER_RUNNING:
-		return kubecontainer.ContainerStateRunning
-	case runtimeapi.ContainerState_CONTAINER_EXITED:
-		return kubecontainer.ContainerStateExited
-	default:
-		return kubecontainer.ContainerStateUnknown
-	}
 }
 
 func bySource(pods []*corev1.Pod) (api, static int) {

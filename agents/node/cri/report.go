@@ -101,7 +101,7 @@ func (r *Report) container(c *runtimeapi.ContainerStatus) *kubecontainer.Status 
 	s := &kubecontainer.Status{
 		ID:           kubecontainer.ContainerID{Type: r.Runtime, ID: c.Id},
 		Name:         c.GetLabels()[types.KubernetesContainerNameLabel],
-		State:        state(c.State),
+		State:        State(c.State),
 		CreatedAt:    time.Unix(0, c.CreatedAt),
 		Image:        c.GetImage().GetImage(),
 		ImageID:      c.ImageId,
@@ -137,7 +137,8 @@ func (r *Report) container(c *runtimeapi.ContainerStatus) *kubecontainer.Status 
 	return s
 }
 
-func state(s runtimeapi.ContainerState) kubecontainer.State {
+// State is a container's, as kubelets call it.
+func State(s runtimeapi.ContainerState) kubecontainer.State {
 	switch s {
 	case runtimeapi.ContainerState_CONTAINER_CREATED:
 		return kubecontainer.ContainerStateCreated
