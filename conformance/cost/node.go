@@ -64,7 +64,7 @@ func newCluster(b *testing.B) *cluster {
 type node struct {
 	*cluster
 	*noderuntime.Machine
-	process *noderuntime.Process
+	process *harness.Process
 }
 
 // newNode joins a machine of the name. Both kinds of nodes have the same network for pods, and do not look at how full the disk is on

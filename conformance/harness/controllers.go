@@ -11,7 +11,7 @@ import (
 // Controllers is a stock kube-controller-manager beside a server.
 type Controllers struct {
 	Log  string
-	proc *process
+	proc *Process
 }
 
 // StartControllers starts the stock kube-controller-manager with all its default controllers, as the server's cluster
@@ -45,22 +45,22 @@ func (c *Cluster) StartScheduler(t testing.TB, server *Server, flags ...string) 
 }
 
 // startBeside starts a client of the server that ends before it.
-func (c *Cluster) startBeside(t testing.TB, name, binary string, args []string) *process {
+func (c *Cluster) startBeside(t testing.TB, name, binary string, args []string) *Process {
 	t.Helper()
 	log := filepath.Join(c.Dir, name+".log")
-	proc, err := launch(exec.Command(binary, args...), log)
+	proc, err := Launch(exec.Command(binary, args...), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.beside = append(c.beside, proc.cmd.Process.Pid)
 	t.Cleanup(func() {
-		if proc.ended() {
+		if proc.Ended() {
 			t.Errorf("%s ended before the test did: %v", name, proc.err)
 		}
 		if t.Failed() {
 			t.Logf("the last lines of %s:\n%s", log, tail(log, 20))
 		}
-		_ = proc.stop(syscall.SIGTERM) // it ends by the signal, not with a status
+		_ = proc.Stop(syscall.SIGTERM) // it ends by the signal, not with a status
 	})
 	return proc
 }

@@ -38,13 +38,13 @@ func (c *Cluster) onKine(t testing.TB) {
 	addr, log := fmt.Sprintf("127.0.0.1:%d", FreePort(t)), filepath.Join(c.Dir, "kine.log")
 	cmd := exec.Command(kine(t), append(args, "--listen-address=tcp://"+addr, "--metrics-bind-address=0")...)
 	cmd.Dir = c.Dir
-	proc, err := launch(cmd, log)
+	proc, err := Launch(cmd, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.beside = append(c.beside, proc.cmd.Process.Pid)
 	t.Cleanup(func() {
-		_ = proc.stop(syscall.SIGTERM)
+		_ = proc.Stop(syscall.SIGTERM)
 	})
 	deadline := time.Now().Add(readyTimeout)
 	for {
@@ -53,7 +53,7 @@ func (c *Cluster) onKine(t testing.TB) {
 			_ = conn.Close()
 			break
 		}
-		if proc.ended() || time.Now().After(deadline) {
+		if proc.Ended() || time.Now().After(deadline) {
 			t.Fatalf("kine did not start: %v\n%s", err, tail(log, 20))
 		}
 		time.Sleep(20 * time.Millisecond)

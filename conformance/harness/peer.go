@@ -66,7 +66,7 @@ func (c *Cluster) startEtcd(t testing.TB, binary string) string {
 	dir := c.Dir
 	local := func() string { return fmt.Sprintf("http://127.0.0.1:%d", FreePort(t)) }
 	client, peer := local(), local()
-	proc, err := launch(exec.Command(binary, "--name=a", "--data-dir="+filepath.Join(dir, "etcd"),
+	proc, err := Launch(exec.Command(binary, "--name=a", "--data-dir="+filepath.Join(dir, "etcd"),
 		"--listen-client-urls="+client, "--advertise-client-urls="+client, "--listen-peer-urls="+peer,
 		"--initial-advertise-peer-urls="+peer, "--initial-cluster=a="+peer, "--log-level=warn"),
 		filepath.Join(dir, "etcd.log"))
@@ -75,7 +75,7 @@ func (c *Cluster) startEtcd(t testing.TB, binary string) string {
 	}
 	c.beside = append(c.beside, proc.cmd.Process.Pid)
 	t.Cleanup(func() {
-		_ = proc.stop(syscall.SIGTERM) // etcd ends by the signal, not with a status
+		_ = proc.Stop(syscall.SIGTERM) // etcd ends by the signal, not with a status
 	})
 	deadline := time.Now().Add(readyTimeout)
 	for {
@@ -86,7 +86,7 @@ func (c *Cluster) startEtcd(t testing.TB, binary string) string {
 				return client
 			}
 		}
-		if proc.ended() || time.Now().After(deadline) {
+		if proc.Ended() || time.Now().After(deadline) {
 			t.Fatalf("etcd did not start: %v\n%s", err, tail(filepath.Join(dir, "etcd.log"), 20))
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -20,7 +20,7 @@ type Postgres struct {
 	bin, data, log string
 	port           int
 	owner          *syscall.SysProcAttr
-	proc           *process
+	proc           *Process
 }
 
 // NewPostgres makes a Postgres, starts it, and ends it with the test.
@@ -91,7 +91,7 @@ func (p *Postgres) Start(t testing.TB) {
 		owner := *p.owner
 		cmd.SysProcAttr = &owner
 	}
-	proc, err := launch(cmd, p.log)
+	proc, err := Launch(cmd, p.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func (p *Postgres) Start(t testing.TB) {
 			}
 			return
 		}
-		if proc.ended() || time.Now().After(deadline) {
+		if proc.Ended() || time.Now().After(deadline) {
 			t.Fatalf("Postgres did not start: %v\n%s", err, tail(p.log, 20))
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -115,7 +115,7 @@ func (p *Postgres) Start(t testing.TB) {
 // Stop ends Postgres without waiting for its clients to leave ("fast").
 func (p *Postgres) Stop(t testing.TB) {
 	t.Helper()
-	if err := p.proc.stop(syscall.SIGINT); err != nil {
+	if err := p.proc.Stop(syscall.SIGINT); err != nil {
 		t.Errorf("stop Postgres: %v\n%s", err, tail(p.log, 20))
 	}
 	p.proc = nil
@@ -124,7 +124,7 @@ func (p *Postgres) Stop(t testing.TB) {
 // Crash ends Postgres at once ("immediate"): the next start recovers from the write-ahead log.
 func (p *Postgres) Crash(t testing.TB) {
 	t.Helper()
-	_ = p.proc.stop(syscall.SIGQUIT) // ends with a status that says so
+	_ = p.proc.Stop(syscall.SIGQUIT) // ends with a status that says so
 	p.proc = nil
 }
 

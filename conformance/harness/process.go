@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,28 +17,34 @@ import (
 // stopTimeout bounds how long a process may take to end once it was asked to.
 const stopTimeout = 30 * time.Second
 
-// process is a running program whose output goes to a log file.
-type process struct {
+// Process is a running program, whose output goes to the file Log. It is killed when the test's process ends.
+type Process struct {
+	Name, Log string
+
 	cmd  *exec.Cmd
+	pid  int           // whom signals are for
 	done chan struct{} // closed once the process has ended
 	err  error         // how it ended; read it after done
 }
 
-// launch starts cmd with its output appended to the file log.
-func launch(cmd *exec.Cmd, log string) (*process, error) {
+// Launch starts cmd with its output appended to the file log. An output that cmd has already it keeps.
+func Launch(cmd *exec.Cmd, log string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close() // the child has its own handle
-	cmd.Stdout, cmd.Stderr = out, out
+	if cmd.Stdout == nil {
+		cmd.Stdout = out
+	}
+	cmd.Stderr = out
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	// A test binary that dies (a test's timeout, say) leaves no server behind. The kernel ties this to the thread that
 	// started the process, so that thread stays until the process has ended.
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	p := &process{cmd: cmd, done: make(chan struct{})}
+	p := &Process{Log: log, Name: cmd.Args[0], cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -52,11 +59,18 @@ func launch(cmd *exec.Cmd, log string) (*process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
+	p.pid = cmd.Process.Pid
 	return p, nil
 }
 
-// ended tells whether the process has ended.
-func (p *process) ended() bool {
+// PID is the process, as seen from outside the namespaces that it may be in.
+func (p *Process) PID() int { return p.pid }
+
+// Done is closed once the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Ended tells whether the process has ended.
+func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
 		return true
@@ -65,9 +79,20 @@ func (p *process) ended() bool {
 	}
 }
 
-// stop sends the signal, waits for the process to end and says how it ended. One that does not end is killed.
-func (p *process) stop(sig os.Signal) error {
-	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+// Signal sends the process a signal.
+func (p *Process) Signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(p.pid, sig); err != nil {
+		t.Fatalf("send %s a signal: %v", p.Name, err)
+	}
+}
+
+// Stop sends the signal, waits for the process to end and says how it ended. One that does not end is killed.
+func (p *Process) Stop(sig syscall.Signal) error {
+	if p.Ended() {
+		return p.err
+	}
+	if err := syscall.Kill(p.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
 	select {
@@ -75,15 +100,36 @@ func (p *process) stop(sig os.Signal) error {
 		return p.err
 	case <-time.After(stopTimeout):
 	}
-	// What it waits for is in the stacks that a Go program prints on SIGQUIT.
-	err := p.cmd.Process.Signal(syscall.SIGQUIT)
+	_ = syscall.Kill(p.pid, syscall.SIGQUIT) // what it waits for is in the stacks that a Go program prints
 	select {
 	case <-p.done:
 	case <-time.After(5 * time.Second):
-		err = errors.Join(err, p.cmd.Process.Kill())
+		_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
-	return errors.Join(fmt.Errorf("still running %v after %v", stopTimeout, sig), err)
+	return fmt.Errorf("%s still ran %v after %v", p.Name, stopTimeout, sig)
+}
+
+// Tail is the end of what the process printed.
+func (p *Process) Tail(lines int) string { return tail(p.Log, lines) }
+
+// AwaitChild waits for the program that the process starts, as nsenter does in other namespaces: its only child. Signals are for that
+// one from then on.
+func (p *Process) AwaitChild() error {
+	parent := strconv.Itoa(p.cmd.Process.Pid)
+	deadline := time.Now().Add(stopTimeout)
+	for {
+		data, err := os.ReadFile("/proc/" + parent + "/task/" + parent + "/children")
+		if first := strings.Fields(string(data)); err == nil && len(first) > 0 {
+			p.pid, err = strconv.Atoi(first[0])
+			return err
+		}
+		if p.Ended() || time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("%s did not start", p.Name), err)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // FreePort returns a TCP port of 127.0.0.1 that nobody listened on just now.

@@ -24,7 +24,7 @@ type Server struct {
 
 	port    int
 	command func() *exec.Cmd
-	proc    *process
+	proc    *Process
 }
 
 // newServer describes a server that is not started yet. At the end of the test it is stopped, and its log shown if the
@@ -68,7 +68,7 @@ func (s *Server) Running() bool { return s.proc != nil }
 // Launch starts the server and does not wait for it.
 func (s *Server) Launch(t testing.TB) {
 	t.Helper()
-	proc, err := launch(s.command(), s.Log)
+	proc, err := Launch(s.command(), s.Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func (s *Server) AwaitReadyWithin(t testing.TB, limit time.Duration) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !s.ready() {
-		if s.proc.ended() {
+		if s.proc.Ended() {
 			t.Fatalf("the server ended before it was ready: %v\n%s", s.proc.err, tail(s.Log, 40))
 		}
 		if time.Now().After(deadline) {
@@ -127,7 +127,7 @@ func (s *Server) ready() bool {
 // Stop asks the server to end, and fails the test unless it does so soon and with status 0.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
-	if err := s.proc.stop(syscall.SIGTERM); err != nil {
+	if err := s.proc.Stop(syscall.SIGTERM); err != nil {
 		t.Errorf("the server ended badly on SIGTERM: %v\n%s", err, tail(s.Log, 200))
 	}
 	s.proc = nil
@@ -136,10 +136,10 @@ func (s *Server) Stop(t testing.TB) {
 // Kill ends the server at once, wherever it is.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	if s.proc.ended() {
+	if s.proc.Ended() {
 		t.Fatalf("the server had ended before it was killed: %v\n%s", s.proc.err, tail(s.Log, 40))
 	}
-	_ = s.proc.stop(syscall.SIGKILL) // "signal: killed", as asked for
+	_ = s.proc.Stop(syscall.SIGKILL) // "signal: killed", as asked for
 	s.proc = nil
 }
 
@@ -151,7 +151,7 @@ func (s *Server) Refuses(t testing.TB, why string) {
 	s.Launch(t)
 	deadline := time.Now().Add(readyTimeout)
 	for {
-		ended := s.proc.ended() // before the log is read, so that the last words are in it
+		ended := s.proc.Ended() // before the log is read, so that the last words are in it
 		log, err := os.ReadFile(s.Log)
 		if err != nil {
 			t.Fatal(err)

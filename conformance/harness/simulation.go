@@ -18,7 +18,7 @@ func SimulationFlags(nodes int, jobTime time.Duration) []string {
 // Simulation is "rowlock simulate" beside a server.
 type Simulation struct {
 	log  string
-	proc *process
+	proc *Process
 }
 
 // Simulate simulates nodes from beside the servers that a kubeconfig leads to, with further flags of "rowlock simulate". It
@@ -30,23 +30,23 @@ func (c *Cluster) Simulate(t testing.TB, kubeconfig string, nodes int, flags ...
 	cmd.Env = append(os.Environ(), "HOME="+c.Dir, "KUBECONFIG=")
 	s := &Simulation{log: filepath.Join(c.Dir, "rowlock-simulate.log")}
 	var err error
-	if s.proc, err = launch(cmd, s.log); err != nil {
+	if s.proc, err = Launch(cmd, s.log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if s.proc == nil {
 			return
 		}
-		if s.proc.ended() {
+		if s.proc.Ended() {
 			t.Errorf("rowlock simulate ended before the test did: %v\n%s", s.proc.err, tail(s.log, 20))
 		}
-		_ = s.proc.stop(syscall.SIGTERM)
+		_ = s.proc.Stop(syscall.SIGTERM)
 	})
 	return s
 }
 
 // Kill switches the nodes off.
 func (s *Simulation) Kill() {
-	_ = s.proc.stop(syscall.SIGKILL) // "signal: killed", as asked for
+	_ = s.proc.Stop(syscall.SIGKILL) // "signal: killed", as asked for
 	s.proc = nil
 }

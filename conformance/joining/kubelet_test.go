@@ -41,7 +41,7 @@ func at(t *testing.T, server *harness.Server) string {
 }
 
 // newKubelet starts a stock kubelet with a token on a machine of this name, whose pods have addresses of the range.
-func newKubelet(t *testing.T, fabric *noderuntime.Fabric, server *harness.Server, name, pods string) (*noderuntime.Machine, *noderuntime.Process) {
+func newKubelet(t *testing.T, fabric *noderuntime.Fabric, server *harness.Server, name, pods string) (*noderuntime.Machine, *harness.Process) {
 	t.Helper()
 	m := fabric.NewMachine(t, name)
 	m.Containerd(t)

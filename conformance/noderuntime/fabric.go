@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
 // Gateway is the address of a fabric itself: what is served there machines can reach.
@@ -21,7 +23,7 @@ const registryPort = "5000"
 type Fabric struct {
 	Registry *Registry
 
-	holder   *Process
+	holder   *harness.Process
 	dir      string
 	machines int
 }
@@ -35,7 +37,7 @@ func NewFabric(t testing.TB) *Fabric {
 	cmd := exec.Command("sleep", "infinity")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	var err error
-	if f.holder, err = start(cmd, filepath.Join(f.dir, "fabric.log")); err != nil {
+	if f.holder, err = harness.Launch(cmd, filepath.Join(f.dir, "fabric.log")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.holder.Stop(syscall.SIGKILL) })
@@ -47,12 +49,12 @@ func NewFabric(t testing.TB) *Fabric {
 	} {
 		f.ip(t, args...)
 	}
-	f.Registry.Serve(t, listenIn(t, f.holder.pid, Gateway+":"+registryPort))
+	f.Registry.Serve(t, listenIn(t, f.holder.PID(), Gateway+":"+registryPort))
 	return f
 }
 
 // Enter is what a command begins with to run in the fabric's network.
-func (f *Fabric) Enter() []string { return enterNetwork(f.holder.pid) }
+func (f *Fabric) Enter() []string { return enterNetwork(f.holder.PID()) }
 
 func enterNetwork(pid int) []string {
 	return []string{"nsenter", "--net=/proc/" + strconv.Itoa(pid) + "/ns/net", "--"}
@@ -60,7 +62,7 @@ func enterNetwork(pid int) []string {
 
 func (f *Fabric) ip(t testing.TB, args ...string) {
 	t.Helper()
-	ipIn(t, f.holder.pid, args...)
+	ipIn(t, f.holder.PID(), args...)
 }
 
 // ipIn runs ip in the network of a process.
@@ -71,7 +73,7 @@ func ipIn(t testing.TB, pid int, args ...string) string {
 
 // Dial connects from the fabric's own address.
 func (f *Fabric) Dial(ctx context.Context, address string) (net.Conn, error) {
-	return dialIn(ctx, f.holder.pid, address)
+	return dialIn(ctx, f.holder.PID(), address)
 }
 
 // Forward passes connections to an address of this machine on to the same address in the fabric, until the test ends.

@@ -27,7 +27,7 @@ serverTLSBootstrap: true
 
 // Kubelet installs upstream's kubelet and starts it with a kubeconfig that it joins with, as "rowlock token create -o kubeconfig" prints
 // it. settings are further lines of its configuration.
-func (m *Machine) Kubelet(t testing.TB, bootstrap []byte, settings string) *Process {
+func (m *Machine) Kubelet(t testing.TB, bootstrap []byte, settings string) *harness.Process {
 	t.Helper()
 	m.Install(t, harness.Kubelet(t))
 	config, err := clientcmd.Load(bootstrap)

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
 //go:embed machine.sh
@@ -29,11 +31,11 @@ type Machine struct {
 
 	fabric  *Fabric
 	files   string // its files, as seen from outside
-	holder  *Process
-	running []*Process
-	runtime *Process // once it was started
-	socket  string   // where it listens
-	command []string // it is started by
+	holder  *harness.Process
+	running []*harness.Process
+	runtime *harness.Process // once it was started
+	socket  string           // where it listens
+	command []string         // it is started by
 }
 
 // NewMachine attaches a machine to the fabric. It ends, with all that runs in it, before the test does.
@@ -62,14 +64,14 @@ func (f *Fabric) NewMachine(t testing.TB, name string) *Machine {
 		t.Fatal(err)
 	}
 	port := fmt.Sprintf("port%d", f.machines)
-	f.ip(t, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(m.holder.pid))
+	f.ip(t, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(m.holder.PID()))
 	f.ip(t, "link", "set", port, "master", "fabric", "up")
 	for _, args := range [][]string{
 		{"addr", "add", m.Address + "/24", "dev", "eth0"},
 		{"link", "set", "eth0", "up"},
 		{"route", "add", "default", "via", Gateway},
 	} {
-		ipIn(t, m.holder.pid, args...)
+		ipIn(t, m.holder.PID(), args...)
 	}
 	return m
 }
@@ -112,7 +114,7 @@ func (m *Machine) boot(group string) error {
 	if err != nil {
 		return err
 	}
-	if m.holder, err = start(cmd, filepath.Join(m.files, "machine.log")); err != nil {
+	if m.holder, err = harness.Launch(cmd, filepath.Join(m.files, "machine.log")); err != nil {
 		return err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -127,7 +129,7 @@ func (m *Machine) end(t testing.TB) {
 	for i := len(m.running) - 1; i >= 0; i-- {
 		p := m.running[i]
 		if t.Failed() {
-			t.Logf("the last lines of %s on %s:\n%s", p.name, m.Name, p.Tail(40))
+			t.Logf("the last lines of %s on %s:\n%s", p.Name, m.Name, p.Tail(40))
 		}
 		_ = p.Stop(syscall.SIGTERM) // as far as it does; the next line is thorough
 	}
@@ -141,7 +143,7 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) *exe
 	// The shell moves itself to where the machine's own processes are, and becomes the program.
 	const move = `for f in /sys/fs/cgroup/init/cgroup.procs /sys/fs/cgroup/*/init/cgroup.procs; do [ ! -e "$f" ] || echo 0 >"$f"; done; exec "$@"`
 	enter := []string{
-		"--target", strconv.Itoa(m.holder.pid), "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--wdns=/", "--",
+		"--target", strconv.Itoa(m.holder.PID()), "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--wdns=/", "--",
 		"/bin/sh", "-c", move, "sh", name,
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
@@ -163,13 +165,13 @@ func (m *Machine) Run(t testing.TB, name string, args ...string) string {
 }
 
 // Start starts a program in the machine. It ends before what was started earlier does.
-func (m *Machine) Start(t testing.TB, name string, args ...string) *Process {
+func (m *Machine) Start(t testing.TB, name string, args ...string) *harness.Process {
 	t.Helper()
 	log := filepath.Join(m.files, filepath.Base(name)+".log")
-	p, err := start(m.Command(context.Background(), name, args...), log)
+	p, err := harness.Launch(m.Command(context.Background(), name, args...), log)
 	if err == nil {
-		p.name = filepath.Base(name)
-		err = p.await()
+		p.Name = filepath.Base(name)
+		err = p.AwaitChild()
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +182,7 @@ func (m *Machine) Start(t testing.TB, name string, args ...string) *Process {
 
 // Path is the way from outside to a file that programs in the machine know by an absolute path.
 func (m *Machine) Path(path string) string {
-	return filepath.Join("/proc", strconv.Itoa(m.holder.pid), "root", path)
+	return filepath.Join("/proc", strconv.Itoa(m.holder.PID()), "root", path)
 }
 
 // Install puts a program into the machine's /opt/bin, or into another directory below /opt.
@@ -198,10 +200,10 @@ func (m *Machine) Install(t testing.TB, program string, dir ...string) {
 // Listen listens in the machine's network.
 func (m *Machine) Listen(t testing.TB, address string) net.Listener {
 	t.Helper()
-	return listenIn(t, m.holder.pid, address)
+	return listenIn(t, m.holder.PID(), address)
 }
 
 // Dial connects in the machine's network.
 func (m *Machine) Dial(ctx context.Context, address string) (net.Conn, error) {
-	return dialIn(ctx, m.holder.pid, address)
+	return dialIn(ctx, m.holder.PID(), address)
 }

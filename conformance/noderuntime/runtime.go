@@ -12,6 +12,8 @@ import (
 
 	internalapi "k8s.io/cri-api/pkg/apis"
 	criclient "k8s.io/cri-client/pkg"
+
+	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
 // Socket is where containerd listens, for programs in the machine.
@@ -102,7 +104,7 @@ func (m *Machine) StartRuntime(t testing.TB) {
 }
 
 // RuntimeProcess is the runtime's.
-func (m *Machine) RuntimeProcess() *Process { return m.runtime }
+func (m *Machine) RuntimeProcess() *harness.Process { return m.runtime }
 
 // StopRuntime ends the runtime by a signal. Pods run on.
 func (m *Machine) StopRuntime(t testing.TB, sig syscall.Signal) {
@@ -134,7 +136,7 @@ for link in $(ls /sys/class/net | grep '^veth'); do ip link delete "$link" || tr
 `
 	m.Run(t, "sh", "-c", script)
 	for _, p := range m.running {
-		<-p.done
+		<-p.Done()
 	}
 }
 

@@ -48,7 +48,7 @@ func JoinFlags(t testing.TB, server *harness.Server) []string {
 }
 
 // StartAgent starts the agent, which Install has put there, with these arguments.
-func (m *Machine) StartAgent(t testing.TB, args ...string) *Process {
+func (m *Machine) StartAgent(t testing.TB, args ...string) *harness.Process {
 	t.Helper()
 	// How full the disk is that tests run on is not the nodes' matter.
 	return m.Start(t, "/opt/bin/rowlock", append(args[:len(args):len(args)], "--eviction-hard=memory.available<100Mi", "--image-gc-high-threshold=100")...)

@@ -36,7 +36,7 @@ type cluster struct {
 // node is a machine with an agent.
 type node struct {
 	*noderuntime.Machine
-	agent *noderuntime.Process
+	agent *harness.Process
 	join  []string // the agent's arguments
 }
 
