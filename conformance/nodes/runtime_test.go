@@ -220,18 +220,15 @@ func (c *cluster) figures(t *testing.T) {
 		}
 		return false, nil
 	})
-	node, err := c.CoreV1().Nodes().Get(t.Context(), "one", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, image := range node.Status.Images {
-		for _, name := range image.Names {
-			if name == noderuntime.BusyboxImage {
-				return
-			}
+	c.eventually(t, "the node's images", func(ctx context.Context) (bool, error) { // the runtime is asked for them every 30 seconds
+		node, err := c.CoreV1().Nodes().Get(ctx, "one", metav1.GetOptions{})
+		if err != nil {
+			return false, err
 		}
-	}
-	t.Errorf("the node's images are %v", node.Status.Images)
+		return slices.ContainsFunc(node.Status.Images, func(image corev1.ContainerImage) bool {
+			return slices.Contains(image.Names, noderuntime.BusyboxImage)
+		}), nil
+	})
 }
 
 // troubled are pods with failures, hooks, and other resources to come.
