@@ -11,7 +11,7 @@ FUZZTIME = 30s
 
 # What CI fuzzes, for FUZZTIME_CI each.
 FUZZ_CI = server:FuzzPaths server:FuzzPatches server:FuzzProtobuf server:FuzzYAML server/read:FuzzSelectors server/read:FuzzContinue
-FUZZTIME_CI = 30s
+FUZZTIME_CI = 20s
 
 .PHONY: build run deps test lint vet unit test-postgres race race-lean conformance images nodes-long nodes-kill fuzz fuzz-ci e2e e2e-nodes e2e-sample bench bench-parts bench-crds bench-scale bench-growth election
 

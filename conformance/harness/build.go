@@ -62,30 +62,23 @@ func tool(t testing.TB, pkg, name string) string {
 // built returns the path of the binary that the go command makes of a package with verb, unless the cache has it.
 func built(t testing.TB, pkg, name string, verb ...string) string {
 	t.Helper()
-	return builtIn(t, moduleDir(t), pkg, name, verb...)
+	return build{module: moduleDir(t), pkg: pkg, name: name}.path(t, verb...)
 }
 
-// builtIn is built for a package that the module in another directory requires.
-func builtIn(t testing.TB, top, pkg, name string, verb ...string) string {
+// build is what a binary is made of.
+type build struct {
+	module, pkg, name string // a directory, a package that the module there requires, and how the binary is called
+	linker            string // further flags of the linker
+	kind              string // tells binaries apart that differ by these
+}
+
+// path returns where the binary is, which the go command makes with verb unless the cache has it.
+func (b build) path(t testing.TB, verb ...string) string {
 	t.Helper()
-	version := command(t, top, "go", "list", "-f", "{{.Module.Version}}", pkg)
-	var path string
-	exclusively(t, name, func(cache string) {
-		dir := filepath.Join(cache, version+"-"+runtime.Version())
-		path = filepath.Join(dir, name)
-		if _, err := os.Stat(path); err == nil {
-			return
-		}
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		fresh := path + ".new" // a build that is interrupted must not look like a binary
-		command(t, top, "go", append(verb, "-o", fresh, "-ldflags", versionFlags(version), pkg)...)
-		if err := os.Rename(fresh, path); err != nil {
-			t.Fatal(err)
-		}
+	version := command(t, b.module, "go", "list", "-f", "{{.Module.Version}}", b.pkg)
+	return Cached(t, b.name, version+"-"+runtime.Version()+b.kind, func(path string) {
+		command(t, b.module, "go", append(verb, "-p", "2", "-o", path, "-ldflags", versionFlags(version)+b.linker, b.pkg)...)
 	})
-	return path
 }
 
 // versionFlags are the linker flags that make a Kubernetes binary know its version, as upstream's release build does.

@@ -77,19 +77,11 @@ func Cached(t testing.TB, name, key string, make func(path string)) string {
 	return path
 }
 
-// Static returns the path of the binary of a package that go.mod's requirements hold, built without cgo, so that it runs where
-// there is no C library.
+// Static returns the path of the binary of a package that go.mod's requirements hold, with the C library linked into it, so that it runs
+// where there is none. Without cgo most of Kubernetes would be compiled once more for it.
 func Static(t testing.TB, pkg, name string) string {
 	t.Helper()
-	top := moduleDir(t)
-	version := command(t, top, "go", "list", "-f", "{{.Module.Version}}", pkg)
-	return Cached(t, name, version+"-"+runtime.Version()+"-static", func(path string) {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-p", "2", "-o", path, "-ldflags", versionFlags(version), pkg)
-		cmd.Dir, cmd.Env = top, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("run %s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
-		}
-	})
+	return build{module: moduleDir(t), pkg: pkg, name: name, kind: "-linked", linker: "-linkmode=external -extldflags=-static"}.path(t, "build")
 }
 
 // Copied returns the path of a program's static binary that is built in a copy of its module, as Installed cannot where the module has

@@ -66,7 +66,7 @@ func (c *Cluster) onKine(t testing.TB) {
 // second connection, so as many writers as there are connections wait for each other until they time out.
 func kine(t testing.TB) string {
 	t.Helper()
-	return builtIn(t, filepath.Join(moduleDir(t), "bench", "kine"), "github.com/k3s-io/kine", "kine", "build")
+	return build{module: filepath.Join(moduleDir(t), "bench", "kine"), pkg: "github.com/k3s-io/kine", name: "kine"}.path(t, "build")
 }
 
 // Load returns the path of the load generator whose source is in a directory, built anew.
