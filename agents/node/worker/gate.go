@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// gate bounds how many sandboxes are being made. What a hundred pods need that come at once is CPU: all at a time, they would all be ready
-// at the end, and none sooner; a few at a time the last one is ready no later, and half of them in half the time.
+// gate bounds how many sandboxes are being made. What a hundred pods need that come at once is CPU: all at a time, nearly all of them are
+// ready at the end only; a few at a time half of them are ready a third sooner, and the last one little later (docs/performance.md).
 type gate struct{ slots chan struct{} }
 
 // Sandboxes at the same time, for each CPU. Some of them wait: for the disk, for a network.
