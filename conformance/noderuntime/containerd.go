@@ -82,6 +82,6 @@ func (m *Machine) containerd(t testing.TB, config string, programs ...string) {
 	m.installRuntime(t, programs...)
 	m.write(t, "/etc/containerd/config.toml", fmt.Sprintf(config, !mayRaise()))
 	m.write(t, "/etc/containerd/certs.d/_default/hosts.toml", mirror)
-	m.socket, m.command = Socket, []string{"/opt/bin/containerd", "--config", "/etc/containerd/config.toml"}
+	m.socket, m.command = "/run/containerd/containerd.sock", []string{"/opt/bin/containerd", "--config", "/etc/containerd/config.toml"}
 	m.StartRuntime(t)
 }

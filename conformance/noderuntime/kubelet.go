@@ -38,7 +38,7 @@ func (m *Machine) Kubelet(t testing.TB, bootstrap []byte, settings string) *harn
 		t.Fatal(err)
 	}
 	for name, data := range map[string][]byte{
-		"bootstrap.conf": bootstrap, "kubelet.yaml": fmt.Appendf(nil, kubeletConfig, Socket, settings),
+		"bootstrap.conf": bootstrap, "kubelet.yaml": fmt.Appendf(nil, kubeletConfig, m.socket, settings),
 		"ca.crt": config.Clusters[config.Contexts[config.CurrentContext].Cluster].CertificateAuthorityData,
 	} {
 		if err := os.WriteFile(m.Path(filepath.Join("/etc/kubernetes", name)), data, 0o600); err != nil {

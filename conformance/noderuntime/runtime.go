@@ -16,9 +16,6 @@ import (
 	"github.com/rowlock-io/rowlock/conformance/harness"
 )
 
-// Socket is where containerd listens, for programs in the machine.
-const Socket = "/run/containerd/containerd.sock"
-
 // Kind is which runtime a machine has.
 type Kind string
 
@@ -139,6 +136,9 @@ for link in $(ls /sys/class/net | grep '^veth'); do ip link delete "$link" || tr
 		<-p.Done()
 	}
 }
+
+// Socket is where the runtime listens, for programs in the machine.
+func (m *Machine) Socket() string { return m.socket }
 
 // Endpoint is the runtime's, from outside the machine.
 func (m *Machine) Endpoint() string { return "unix://" + m.Path(m.socket) }

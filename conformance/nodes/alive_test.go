@@ -255,8 +255,8 @@ func TestNoRuntime(t *testing.T) {
 	c := newServer(t)
 	n := c.prepare(t, "one")
 	n.StopRuntime(t, syscall.SIGKILL)
-	n.Run(t, "rm", "-f", noderuntime.Socket)
-	n.join = append(n.join, "--container-runtime-endpoint=unix://"+noderuntime.Socket)
+	n.Run(t, "rm", "-f", n.Socket())
+	n.join = append(n.join, "--container-runtime-endpoint=unix://"+n.Socket())
 	n.start(t)
 	c.nodes = append(c.nodes, n)
 	c.eventually(t, "the agent says what it waits for", func(context.Context) (bool, error) {
