@@ -83,10 +83,10 @@ e2e: build
 	$(E2E) -passed
 
 # Those that need containers, on machines of namespaces with a real runtime; as root. FOCUS and SKIP are expressions for full names.
-PROCS = 4
+PROCS = 10
 
 e2e-nodes: build
-	$(E2E) -group=containers $(if $(FOCUS),-focus='$(FOCUS)',-passed) $(if $(SKIP),-skip='$(SKIP)') -procs=$(PROCS)
+	$(E2E) -group=containers $(if $(FOCUS),-focus='$(FOCUS)',-passed) $(if $(SKIP),-skip='$(SKIP)') -procs=$(PROCS) -limit=90m
 
 e2e-sample: build
 	$(E2E) -sample=$(E2E_SAMPLE) -seed=$(E2E_SEED) -limit=8m
