@@ -25,12 +25,8 @@ run: build
 deps:
 	.ci/deps
 
-# All that CI runs. What go test would vet, with every package of Kubernetes for it, the linter has vetted. Much of a test is waiting, so
-# two parts are run at a time.
-test: deps build lint
-	$(MAKE) --jobs 2 race-lean unit
-	$(MAKE) --jobs 2 conformance e2e-sample
-	$(MAKE) fuzz-ci
+# All that CI runs. What go test would vet, with every package of Kubernetes for it, the linter has vetted.
+test: deps build lint race-lean unit conformance e2e-sample fuzz-ci
 
 lint:
 	$(LINT) ./...
@@ -44,7 +40,7 @@ race-lean:
 	go test -vet=off -race -p 2 -timeout 15m $(LEAN)
 
 unit:
-	go test -vet=off -p 2 -timeout 25m $$(go list ./... | grep -vE '/rowlock/(storage|server/seal)')
+	go test -vet=off -p 2 -timeout 15m $$(go list ./... | grep -vE '/rowlock/(storage|server/seal)')
 
 test-postgres:
 	ROWLOCK_TEST_POSTGRES=require go test -p 2 -timeout 15m ./storage/postgres/... ./schema/adapter
@@ -54,7 +50,7 @@ race:
 
 # Not from the test cache: it does not see that the binary changed.
 conformance: build
-	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test -vet=off -count=1 -p 2 -timeout 25m ./...
+	cd conformance && ROWLOCK_BINARY=$(CURDIR)/bin/rowlock go test -vet=off -count=1 -p 2 -timeout 15m ./...
 
 # All images that Kubernetes' tests of containers use: what takes long to build stays in the user's cache directory.
 images:
